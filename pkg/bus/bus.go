@@ -1,0 +1,149 @@
+// Package bus is the only place that knows JetStream: streams, subjects, consumers, acknowledgements,
+// buckets. It speaks the pipeline's own values (event, work, finding, …) to everybody else, so that a
+// handler never sees a message. What JetStream really does, and why each call is as it is, is written
+// beside the call.
+//
+// Promises: a publish that returned nil is stored; a handler that returned nil has its message
+// acknowledged after everything it published; a message whose handler failed comes back or becomes a
+// dead letter. It keeps no state that a restart would miss.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+var (
+	// ErrBusy: a job with this key is queued or being worked on, in some lane. It means "one was there
+	// a moment ago", never "somebody will do it": keep your own message and ask again.
+	ErrBusy = errors.New("bus: a job with this key is already there")
+	// ErrConflict: the record changed since it was read. Read again.
+	ErrConflict = errors.New("bus: record was changed by somebody else")
+	// ErrNotFound: no such record or message.
+	ErrNotFound = errors.New("bus: not found")
+)
+
+// Config of a bus. The zero value is a single-node installation with the root "pratique".
+type Config struct {
+	Root     string // first token of every subject; several installations can share one NATS
+	Replicas int    // 1 on one node, 3 on three
+
+	// AckWait is how long a message may go without a sign of life before it is given to somebody else;
+	// a running handler gives one every third of it.
+	AckWait time.Duration
+	// Poll is how often an idle slot looks for work although nothing woke it (a Nak wakes nobody).
+	Poll time.Duration
+	// MaxBytes is the size limit of each stream and bucket that has none of its own in streams.go.
+	MaxBytes int64
+}
+
+func (c Config) withDefaults() Config {
+	if c.Root == "" {
+		c.Root = "pratique"
+	}
+	if c.Replicas == 0 {
+		c.Replicas = 1
+	}
+	if c.AckWait == 0 {
+		c.AckWait = 30 * time.Second
+	}
+	if c.Poll == 0 {
+		c.Poll = time.Second
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = 4 << 30
+	}
+	return c
+}
+
+// Phase is a moment of an operation at which a process can die.
+type Phase string
+
+const (
+	Before Phase = "before"
+	After  Phase = "after"
+)
+
+// Fault is called around every publish, write and acknowledgement. When it returns an error the bus is
+// dead, as if its process had been killed at that moment: nothing leaves it any more, acks included.
+type Fault func(op string, phase Phase) error
+
+// Options are what a bus is given beside its configuration. Only Logger is required.
+type Options struct {
+	Logger *slog.Logger
+	Now    func() time.Time // nil: time.Now
+	Fault  Fault            // nil: none; tests only
+}
+
+// Bus is one process's connection to the pipeline's streams and buckets. Safe for concurrent use.
+type Bus struct {
+	cfg   Config
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	log   *slog.Logger
+	now   func() time.Time
+	fault Fault
+	dead  atomic.Bool
+}
+
+// New wraps a connection. It does not talk to the server: call Provision before anything else.
+func New(nc *nats.Conn, cfg Config, opts Options) (*Bus, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	b := &Bus{cfg: cfg.withDefaults(), nc: nc, js: js, log: opts.Logger, now: opts.Now, fault: opts.Fault}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	return b, nil
+}
+
+// errDead is what every operation of a bus answers after a fault.
+var errDead = errors.New("bus: this process is dead (injected fault)")
+
+// do runs one operation that changes something outside this process, between its two faults. Every
+// publish, put, delete and ack goes through it: the crash tests enumerate its calls.
+func (b *Bus) do(ctx context.Context, op string, fn func(context.Context) error) error {
+	if b.dead.Load() {
+		return errDead
+	}
+	if b.fault == nil {
+		return fn(ctx)
+	}
+	if err := b.fault(op, Before); err != nil {
+		b.dead.Store(true)
+		return errDead
+	}
+	err := fn(ctx)
+	if ferr := b.fault(op, After); ferr != nil {
+		b.dead.Store(true)
+		return errDead
+	}
+	return err
+}
+
+// subject joins tokens below the root.
+func (b *Bus) subject(tokens ...string) string {
+	s := b.cfg.Root
+	for _, t := range tokens {
+		s += "." + t
+	}
+	return s
+}
+
+// name is a stream's, bucket's or consumer's name in this installation: the plain one for the default
+// root, so that the documented names are true, and a suffixed one for every other.
+func (b *Bus) name(n string) string {
+	if b.cfg.Root == "pratique" {
+		return n
+	}
+	return n + "_" + b.cfg.Root
+}

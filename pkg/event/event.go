@@ -1,0 +1,52 @@
+// Package event is what happened in a registry (or, later, a cluster), normalised: every source's
+// body becomes this one value before anything else looks at it.
+package event
+
+import (
+	"time"
+
+	"github.com/pratique-sec/pratique/pkg/image"
+)
+
+// Kind is the world an event comes from.
+type Kind string
+
+// KindImage: a registry's repositories, tags and manifests.
+const KindImage Kind = "image"
+
+// Action is what was done.
+type Action string
+
+const (
+	Push    Action = "push"    // a manifest was stored, tagged or not
+	Delete  Action = "delete"  // a manifest, tag or repository was removed
+	Request Action = "request" // somebody asks for a scan
+)
+
+// Cause is why an image is evaluated. It travels with every job and every finding, so that a
+// subscriber can tell news from a re-match.
+type Cause string
+
+const (
+	CausePush    Cause = "push"
+	CauseCrawl   Cause = "crawl"
+	CauseRematch Cause = "rematch"
+	CauseRequest Cause = "request"
+	CauseDelete  Cause = "delete"
+)
+
+// Event is one normalised event.
+type Event struct {
+	ID        string // the source's event identity, hashed: the same event sent twice has the same ID
+	Kind      Kind
+	Source    string // the source's short name: "distribution", "api"
+	Action    Action
+	Cause     Cause
+	Reference image.Reference  // on a repository delete, neither Tag nor Digest
+	MediaType string           // of the manifest, when the event says it
+	Platforms []image.Platform // asked for; empty: the configured ones
+	Actor     string
+	Claimed   time.Time // when the source says it happened; zero when it does not or lies
+	Received  time.Time // when ingest got it
+	Unusable  []string  // fields that could not be used, and why ("target.digest: 65 hex digits")
+}
