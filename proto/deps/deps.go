@@ -1,0 +1,3 @@
+package deps
+
+import _ "google.golang.org/protobuf/proto"
