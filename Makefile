@@ -1,0 +1,68 @@
+# Everything is built with one set of flags, because Trivy takes minutes to compile and is compiled
+# again for every other set.
+export GOEXPERIMENT := jsonv2
+export CGO_ENABLED  := 0
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# Modules that compile in seconds, and those that link Trivy.
+LIGHT := ./proto/... ./pkg/... ./services/ingest/... ./services/layercache/...
+HEAVY := ./services/scanner/... ./services/pratique/... ./loadtest/...
+MODULES := proto pkg services/ingest services/layercache services/scanner services/pratique loadtest
+
+TOOLS := $(CURDIR)/.cache/tools
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: ## build bin/pratique, stamped with version and commit
+	@mkdir -p bin .cache
+	@.ci/alive "compiling pratique (the first time with all of Trivy: 5 to 10 minutes on 2 cores)" \
+		go build -ldflags '$(LDFLAGS)' -o bin/pratique ./services/pratique
+
+.PHONY: demo
+demo: build ## push real images to a registry in this process and watch their findings arrive (KEEP=1: leave it running)
+	@bin/pratique demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: ## run every test
+	@.ci/alive "tests run while Trivy compiles (5 to 10 minutes the first time, then cached)" \
+		go test $(TESTFLAGS) $(LIGHT) $(HEAVY)
+
+.PHONY: race
+race: ## the same for what runs concurrently, under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) $(LIGHT) ./services/scanner
+
+.PHONY: fmt
+fmt: ## format
+	@gofmt -w $(MODULES)
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## golangci-lint, buf lint, buf breaking
+	$(TOOLS)/golangci-lint run $(LIGHT) $(HEAVY)
+	$(TOOLS)/buf lint
+	$(TOOLS)/buf breaking --against proto/baseline.binpb
+
+.PHONY: generate
+generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go ## generate code from the schema
+	PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
+
+.PHONY: alone
+alone: ## build each module by itself, without the workspace
+	@for m in $(MODULES); do echo "$$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit 1; done
+
+.PHONY: bench
+bench: ## the benchmarks
+	go test -run '^$$' -bench . -benchmem ./loadtest/... ./pkg/... ./services/layercache/...
+
+.PHONY: clean
+clean: ## remove what was built here (not Go's caches)
+	rm -rf bin .cache
+
+$(TOOLS)/golangci-lint: .tools/golangci/go.sum
+	cd .tools/golangci && GOWORK=off go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
