@@ -46,14 +46,14 @@ const (
 // Finding is one open finding of an asset.
 type Finding struct {
 	ID            string // ID(...): stable over versions, layers and databases
-	Revision      uint64 // 1 when OPENED; grows by one with each transition, also over a re-opening
+	Revision      uint64 // grows by one with each transition, also over a re-opening; 1 at first
 	Class         Class
 	Vulnerability string   // the canonical id, see Canonical
 	Aliases       []string // all other ids, sorted
 	Type          string   // "debian", "gobinary", …
 	Package       string
 	Versions      []string // installed, sorted; usually one
-	Path          string   // "" for OS packages
+	Path          string   // of the package, the installed version in it written "*" (StablePath); "" for OS packages
 	Fixed         string
 	Status        string
 	Severity      report.Severity
@@ -89,6 +89,7 @@ type State struct {
 	Database   report.Database
 	Open       []Finding         // sorted by ID
 	Resolved   map[string]uint64 // last revision of findings that were open once, so that a re-opening continues
+	Forgotten  uint64            // highest last revision that was dropped from Resolved; what is not there continues after it
 	Pending    []Delta           // decided, maybe not yet published; in order
 	Outcome    report.Outcome
 	Updated    time.Time
