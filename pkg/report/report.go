@@ -70,7 +70,8 @@ type Report struct {
 type OS struct {
 	Family, Name string // "debian", "12.5"
 	EndOfLife    bool
-	Repository   string // another family and release that the packages come from; "" usually
+	Extended     bool   // under an extended support programme: Ubuntu ESM, Debian ELTS
+	Repository   string // "family release" that the packages come from, where it is another; "" usually
 }
 
 // NotRead is a file of one layer that was not understood.
@@ -100,6 +101,16 @@ type Package struct {
 	Layer                 image.Digest // diffID of the layer that put it there
 	CreatedBy             string
 	Indirect              bool
+
+	// What follows carries no judgement; it is kept so that Trivy's own report can be written from ours.
+
+	UID          string // Trivy's hash of the package and its place
+	Maintainer   string
+	Modularity   string // Red Hat's module label
+	Origin       string // class of the repository it came from: "official", "third-party", ""
+	Relationship string // "root", "workspace", "direct", "indirect", ""
+	DependsOn    []string
+	AnalyzedBy   string // analyzer that found it: "dpkg", "jar", …
 }
 
 // Vulnerability is one advisory that affects one installed package.
@@ -121,6 +132,10 @@ type Vulnerability struct {
 	CVSS                    map[string]CVSS // by source id
 	Published, Modified     time.Time
 	Source                  string // id of the advisory's data source
+	SourceBase              string // id of the data source that Source builds on; "" usually
+	SourceName, SourceURL   string
+	VendorSeverities        map[string]Severity // by source id
+	UID                     string              // of the package
 	Layer                   image.Digest
 	CreatedBy               string
 }
