@@ -30,6 +30,7 @@ const (
 	BusUnavailable   Code = "bus-unavailable"   // NATS away, full or slow
 	CacheUnavailable Code = "cache-unavailable" // no backend of the fact store answered
 	NoDatabase       Code = "no-database"       // no vulnerability database is loaded yet
+	NoScanner        Code = "no-scanner"        // no scanner has announced its analysis yet
 	WrongAnalysis    Code = "wrong-analysis"    // the job is for a scanner of another version
 	FactsMissing     Code = "facts-missing"     // evicted between plan and match
 	Internal         Code = "internal"          // our own fault; retried, and logged as an error

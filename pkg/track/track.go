@@ -16,4 +16,8 @@ type Record struct {
 	Generation              uint64       // grows by one with each change of Digest
 	Sequence                uint64       // EVENTS sequence of the newest event seen: orders the members of a family
 	Updated                 time.Time
+
+	// Platforms are those that were ever judged on the track: each is an asset whose findings must be
+	// judged again when the track moves, and closed when the platform or the whole track is gone.
+	Platforms []image.Platform
 }

@@ -80,10 +80,11 @@ type LayerJob struct {
 type MatchJob struct {
 	Image      image.Image
 	Analysis   string
-	Asset      *finding.Asset // nil: a report only
-	Generation uint64         // of the asset's track
-	Close      string         // not "": no image any more; resolve the asset's findings for this reason
-	Database   string         // digest of the database it was queued for; "" when none was loaded
+	Asset      *finding.Asset      // nil: a report only
+	Generation uint64              // of the asset's track
+	Close      string              // not "": no image any more; resolve the asset's findings for this reason
+	Database   string              // digest of the database it was queued for; "" when none was loaded
+	Layers     finding.LayerCounts // what the plan found in the layer cache; no part of the key
 	Lane       Lane
 	Origin     Origin
 }
