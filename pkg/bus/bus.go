@@ -18,6 +18,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pratique-sec/pratique/pkg/work"
 )
 
 var (
@@ -38,10 +43,16 @@ type Config struct {
 	// AckWait is how long a message may go without a sign of life before it is given to somebody else;
 	// a running handler gives one every third of it.
 	AckWait time.Duration
-	// Poll is how often an idle slot looks for work although nothing woke it (a Nak wakes nobody).
+	// Poll is how often an idle consumer looks for work although nothing woke it (a Nak wakes nobody).
 	Poll time.Duration
-	// MaxBytes is the size limit of each stream and bucket that has none of its own in streams.go.
+	// Backoff is the delay before the second attempt at a message whose handler failed; it doubles with
+	// each further one, up to maxBackoff times as long.
+	Backoff time.Duration
+	// MaxBytes is the size limit of each stream and bucket that has no smaller one in streams.go. The
+	// server reserves all of them when they are made: its store limit must be at least 12 times as much.
 	MaxBytes int64
+	// Pools are the scanner pools that layer jobs can be published to; DefaultPool when empty.
+	Pools []string
 }
 
 func (c Config) withDefaults() Config {
@@ -57,8 +68,14 @@ func (c Config) withDefaults() Config {
 	if c.Poll == 0 {
 		c.Poll = time.Second
 	}
+	if c.Backoff == 0 {
+		c.Backoff = time.Second
+	}
 	if c.MaxBytes == 0 {
 		c.MaxBytes = 4 << 30
+	}
+	if len(c.Pools) == 0 {
+		c.Pools = []string{work.DefaultPool}
 	}
 	return c
 }
@@ -77,32 +94,50 @@ type Fault func(op string, phase Phase) error
 
 // Options are what a bus is given beside its configuration. Only Logger is required.
 type Options struct {
-	Logger *slog.Logger
-	Now    func() time.Time // nil: time.Now
-	Fault  Fault            // nil: none; tests only
+	Logger     *slog.Logger
+	Now        func() time.Time      // nil: time.Now
+	Registerer prometheus.Registerer // nil: metrics are counted and shown nowhere
+	Tracer     trace.TracerProvider  // nil: OpenTelemetry's global one
+	Fault      Fault                 // nil: none; tests only
 }
 
 // Bus is one process's connection to the pipeline's streams and buckets. Safe for concurrent use.
 type Bus struct {
-	cfg   Config
-	nc    *nats.Conn
-	js    jetstream.JetStream
-	log   *slog.Logger
-	now   func() time.Time
-	fault Fault
-	dead  atomic.Bool
+	cfg     Config
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	handles handles
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	tracer  trace.Tracer
+	fault   Fault
+	dead    atomic.Bool
+	died    chan struct{} // closed when dead becomes true
 }
 
 // New wraps a connection. It does not talk to the server: call Provision before anything else.
 func New(nc *nats.Conn, cfg Config, opts Options) (*Bus, error) {
+	cfg = cfg.withDefaults()
+	if !validRoot(cfg.Root) {
+		return nil, fmt.Errorf("bus: root %q: only letters, digits, - and _ are allowed", cfg.Root)
+	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	b := &Bus{cfg: cfg.withDefaults(), nc: nc, js: js, log: opts.Logger, now: opts.Now, fault: opts.Fault}
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("bus: register metrics: %w", err)
+	}
+	b := &Bus{cfg: cfg, nc: nc, js: js, log: opts.Logger, now: opts.Now, metrics: m, fault: opts.Fault, died: make(chan struct{})}
 	if b.now == nil {
 		b.now = time.Now
 	}
+	if opts.Tracer == nil {
+		opts.Tracer = otel.GetTracerProvider()
+	}
+	b.tracer = opts.Tracer.Tracer("github.com/pratique-sec/pratique/pkg/bus")
 	return b, nil
 }
 
@@ -118,16 +153,23 @@ func (b *Bus) do(ctx context.Context, op string, fn func(context.Context) error)
 	if b.fault == nil {
 		return fn(ctx)
 	}
-	if err := b.fault(op, Before); err != nil {
-		b.dead.Store(true)
+	if b.fault(op, Before) != nil {
+		b.die()
 		return errDead
 	}
 	err := fn(ctx)
-	if ferr := b.fault(op, After); ferr != nil {
-		b.dead.Store(true)
+	if b.fault(op, After) != nil {
+		b.die()
 		return errDead
 	}
 	return err
+}
+
+// die makes this bus as good as a killed process.
+func (b *Bus) die() {
+	if b.dead.CompareAndSwap(false, true) {
+		close(b.died)
+	}
 }
 
 // subject joins tokens below the root.

@@ -62,6 +62,7 @@ type Error struct {
 	Kind       Kind
 	Code       Code
 	RetryAfter time.Duration // Retry only: what the other side asked for; 0 when it did not
+	Verdicts   []string      // Refuse and Poison: keys of remembered verdicts that a re-drive forgets
 	Err        error
 }
 

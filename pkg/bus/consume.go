@@ -1,0 +1,178 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/pratique-sec/pratique/pkg/event"
+	"github.com/pratique-sec/pratique/pkg/reason"
+	"github.com/pratique-sec/pratique/pkg/wire"
+	"github.com/pratique-sec/pratique/pkg/work"
+)
+
+// Delivery is what a handler may know of the message that its value came in.
+type Delivery struct {
+	Sequence uint64 // in its stream
+	Attempt  int    // 1 on the first delivery; drains and restarts count too
+	Opened   int    // layers and matches: earlier attempts, from the second on, that began and never ended
+	Queued   time.Time
+}
+
+// queue is what one Consume call takes from.
+type queue struct {
+	stream   string
+	op       string     // the queue's name to people, metrics and faults: "EVENTS", "WORK.layer"
+	service  string     // whose dead letters its refusals are
+	lanes    [][]string // consumers by lane, highest first
+	pools    []string   // whose consumers to make again when one is gone
+	wake     string     // subject of the messages that say that something was stored
+	attempts bool       // count attempts that never end
+}
+
+// handler handles the body of one message.
+type handler func(ctx context.Context, body []byte, d Delivery) error
+
+// ConsumeEvents hands every event to h, at most slots at a time, until ctx ends; then it waits for the
+// running handlers and returns nil.
+//
+// What an error of h does to its message, here and in the other Consume methods: nil acknowledges;
+// ErrBusy and errors of kind reason.Retry hand it back with a delay; reason.Refuse and reason.Poison
+// make it a dead letter; a panic counts as Retry. A handler whose context ended hands its message back
+// at once. While h runs, the message is kept alive.
+func (b *Bus) ConsumeEvents(ctx context.Context, slots int, h func(context.Context, event.Event, Delivery) error) error {
+	q := queue{
+		stream: streamEvents, op: streamEvents, service: "layercache",
+		lanes: [][]string{{consumerEvents}}, pools: b.cfg.Pools, wake: b.subject("wake", "event", ">"),
+	}
+	return b.consume(ctx, q, slots, decoded(wire.DecodeEvent, h))
+}
+
+// ConsumeImages hands image jobs to h, by lane; budget is how many may be held at a time.
+func (b *Bus) ConsumeImages(ctx context.Context, budget int, h func(context.Context, work.ImageJob, Delivery) error) error {
+	q := b.workQueue(kindImage, "layercache", b.cfg.Pools, func(l work.Lane) []string { return []string{imageConsumer(l)} })
+	return b.consume(ctx, q, budget, decoded(wire.DecodeImageJob, h))
+}
+
+// ConsumeLayers hands layer jobs of a pool to h, by lane, the cost classes of a lane in turn.
+func (b *Bus) ConsumeLayers(ctx context.Context, pool string, slots int, h func(context.Context, work.LayerJob, Delivery) error) error {
+	q := b.workQueue(kindLayer, "scanner", []string{pool}, func(l work.Lane) []string {
+		var names []string
+		for _, c := range work.Classes {
+			names = append(names, layerConsumer(l, c, pool))
+		}
+		return names
+	})
+	q.wake, q.attempts = b.subject("wake", "work", "*", kindLayer, Token(pool), ">"), true
+	return b.consume(ctx, q, slots, decoded(wire.DecodeLayerJob, h))
+}
+
+// ConsumeMatches hands match jobs to h, by lane.
+func (b *Bus) ConsumeMatches(ctx context.Context, slots int, h func(context.Context, work.MatchJob, Delivery) error) error {
+	q := b.workQueue(kindMatch, "scanner", b.cfg.Pools, func(l work.Lane) []string { return []string{matchConsumer(l)} })
+	q.attempts = true
+	return b.consume(ctx, q, slots, decoded(wire.DecodeMatchJob, h))
+}
+
+func (b *Bus) workQueue(kind, service string, pools []string, names func(work.Lane) []string) queue {
+	q := queue{
+		stream: streamWork, op: job{kind: kind}.op(), service: service,
+		pools: pools, wake: b.subject("wake", "work", "*", kind, ">"),
+	}
+	for _, l := range work.Lanes {
+		q.lanes = append(q.lanes, names(l))
+	}
+	return q
+}
+
+// decoded makes a handler of bytes from one of values. Bytes that are no value are refused.
+func decoded[T any](decode func([]byte) (T, error), h func(context.Context, T, Delivery) error) handler {
+	return func(ctx context.Context, body []byte, d Delivery) error {
+		v, err := decode(body)
+		if err != nil {
+			return reason.Refusef(reason.Malformed, "decode: %w", err)
+		}
+		return h(ctx, v, d)
+	}
+}
+
+// consume is the one loop behind every Consume method. One dispatcher takes a free slot, looks for a
+// message and gives it to a goroutine: nothing is ever prefetched beyond free slots, and an idle
+// process asks the server with one voice, however many slots it has.
+func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error {
+	if slots < 1 {
+		return fmt.Errorf("bus: consume %s: %d slots", q.op, slots)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ackWait, err := b.ackWait(ctx, q)
+	if err != nil {
+		return fmt.Errorf("bus: consume %s: %w", q.op, err)
+	}
+	wake := make(chan struct{}, 1)
+	sub, err := b.nc.Subscribe(q.wake, func(*nats.Msg) {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("bus: consume %s: subscribe to wakes: %w", q.op, err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection, which has none
+	poll := time.NewTicker(b.cfg.Poll)
+	defer poll.Stop()
+
+	free := make(chan struct{}, slots)
+	var running sync.WaitGroup
+	defer running.Wait()
+	// Replicas begin at different turns, or all would look into the same lane at the same time.
+	for turn := rand.IntN(len(wheel)); ; turn++ {
+		select {
+		case free <- struct{}{}:
+		case <-b.died:
+			return errDead
+		case <-ctx.Done():
+			return nil
+		}
+		if m := b.sweep(ctx, q, turn); m != nil {
+			running.Go(func() {
+				defer func() { <-free }()
+				b.deliver(ctx, q, m, ackWait, h)
+			})
+			continue
+		}
+		<-free
+		select {
+		case <-wake:
+		case <-poll.C:
+		case <-b.died:
+			return errDead
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// ackWait is the shortest AckWait of a queue's consumers as they are in the server, whoever made them:
+// heartbeats must be faster.
+func (b *Bus) ackWait(ctx context.Context, q queue) (time.Duration, error) {
+	if err := b.provisionConsumers(ctx, q.pools); err != nil {
+		return 0, err
+	}
+	shortest := b.cfg.AckWait
+	for _, names := range q.lanes {
+		for _, name := range names {
+			c, err := b.js.Consumer(ctx, b.name(q.stream), name)
+			if err != nil {
+				return 0, fmt.Errorf("read consumer %s: %w", name, err)
+			}
+			shortest = min(shortest, c.CachedInfo().Config.AckWait)
+		}
+	}
+	return shortest, nil
+}
