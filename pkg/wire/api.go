@@ -41,11 +41,10 @@ func ScanRequestFromJSON(b []byte) (ScanRequest, error) {
 	if err := protojson.Unmarshal(b, m); err != nil {
 		return ScanRequest{}, reason.Refusef(reason.BadRequest, "scan request: %s", plain(err))
 	}
-	r, err := scanRequestCodec.value(m)
-	if err != nil {
-		return ScanRequest{}, reason.Refusef(reason.BadRequest, "scan request: %w", reason.Of(err).Err)
+	if m.GetReference() == "" {
+		return ScanRequest{}, reason.Refusef(reason.BadRequest, "scan request: reference: is required")
 	}
-	return r, nil
+	return scanRequestCodec.value(m)
 }
 
 // ScanAcceptedJSON writes the answer to a scan request as protobuf JSON on one line.

@@ -172,10 +172,11 @@ func (e *encoder) state(s finding.State) *pb.State {
 		Open: each(&e.cursor, "open", s.Open, func(f finding.Finding) *pb.Finding {
 			return e.finding(&f)
 		}),
-		Resolved: entries(s.Resolved, same[uint64]),
-		Pending:  each(&e.cursor, "pending", s.Pending, e.delta),
-		Outcome:  outcomes.encode(e, "outcome", s.Outcome),
-		Updated:  stamp(s.Updated),
+		Resolved:  entries(s.Resolved, same[uint64]),
+		Forgotten: s.Forgotten,
+		Pending:   each(&e.cursor, "pending", s.Pending, e.delta),
+		Outcome:   outcomes.encode(e, "outcome", s.Outcome),
+		Updated:   stamp(s.Updated),
 	}
 }
 
@@ -188,10 +189,11 @@ func (d *decoder) state(m *pb.State) finding.State {
 		Open: each(&d.cursor, "open", m.GetOpen(), func(m *pb.Finding) finding.Finding {
 			return *d.finding(m)
 		}),
-		Resolved: entries(m.GetResolved(), same[uint64]),
-		Pending:  each(&d.cursor, "pending", m.GetPending(), d.delta),
-		Outcome:  outcomes.decode(m.GetOutcome()),
-		Updated:  d.time("updated", m.GetUpdated()),
+		Resolved:  entries(m.GetResolved(), same[uint64]),
+		Forgotten: m.GetForgotten(),
+		Pending:   each(&d.cursor, "pending", m.GetPending(), d.delta),
+		Outcome:   outcomes.decode(m.GetOutcome()),
+		Updated:   d.time("updated", m.GetUpdated()),
 	}
 }
 

@@ -33,6 +33,7 @@ func (e *encoder) track(r track.Record) *pb.Track {
 		Generation: r.Generation,
 		Sequence:   r.Sequence,
 		Updated:    stamp(r.Updated),
+		Platforms:  each(&e.cursor, "platforms", r.Platforms, e.platform),
 	}
 }
 
@@ -46,6 +47,7 @@ func (d *decoder) track(m *pb.Track) track.Record {
 		Generation: m.GetGeneration(),
 		Sequence:   m.GetSequence(),
 		Updated:    d.time("updated", m.GetUpdated()),
+		Platforms:  each(&d.cursor, "platforms", m.GetPlatforms(), d.platform),
 	}
 	d.checkTrack(r)
 	return r

@@ -181,6 +181,7 @@ func (e *encoder) matchJob(j work.MatchJob) *pb.MatchJob {
 		Database:   text(j.Database),
 		Lane:       lanes.encode(e, "lane", j.Lane),
 		Origin:     the(&e.cursor, "origin", j.Origin, e.origin),
+		Layers:     e.layerCounts(j.Layers),
 	}
 }
 
@@ -194,6 +195,7 @@ func (d *decoder) matchJob(m *pb.MatchJob) work.MatchJob {
 		Database:   m.GetDatabase(),
 		Lane:       lanes.decode(m.GetLane()),
 		Origin:     the(&d.cursor, "origin", m.GetOrigin(), d.origin),
+		Layers:     d.layerCounts(m.GetLayers()),
 	}
 	d.checkMatchJob(j)
 	return j

@@ -268,8 +268,8 @@ type Finding struct {
 	// Hash of asset, class, canonical vulnerability, type, package and path: stable over versions,
 	// layers and databases. Required.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// 1 when it is opened for the first time; grows by exactly one with each transition, also when it
-	// is opened again.
+	// 1 at first; grows by one with each transition, also when it is opened again. It never falls: where
+	// the last revision of a finding resolved long ago was forgotten, it continues above State.forgotten.
 	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// What kind of finding it is.
 	Class FindingClass `protobuf:"varint,3,opt,name=class,proto3,enum=pratique.v1.FindingClass" json:"class,omitempty"`
@@ -283,7 +283,8 @@ type Finding struct {
 	Package string `protobuf:"bytes,7,opt,name=package,proto3" json:"package,omitempty"`
 	// Installed versions, sorted; usually one.
 	Versions []string `protobuf:"bytes,8,rep,name=versions,proto3" json:"versions,omitempty"`
-	// Path of the package, without its layer; empty for packages of the operating system.
+	// Path of the package, the installed version in it written "*"; empty for packages of the operating
+	// system.
 	Path string `protobuf:"bytes,9,opt,name=path,proto3" json:"path,omitempty"`
 	// Version that fixes it; empty when there is none.
 	Fixed string `protobuf:"bytes,10,opt,name=fixed,proto3" json:"fixed,omitempty"`
@@ -633,12 +634,15 @@ type State struct {
 	Open []*Finding `protobuf:"bytes,5,rep,name=open,proto3" json:"open,omitempty"`
 	// Last revision of each finding that was open once, by its id: a re-opening continues from it.
 	Resolved map[string]uint64 `protobuf:"bytes,6,rep,name=resolved,proto3" json:"resolved,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Highest revision that was dropped from resolved, which holds a limited number: what is opened and not
+	// found there continues after it.
+	Forgotten uint64 `protobuf:"varint,7,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
 	// Decided, maybe not yet published, in order. Subscribers take them from FINDINGS.
-	Pending []*Delta `protobuf:"bytes,7,rep,name=pending,proto3" json:"pending,omitempty"`
+	Pending []*Delta `protobuf:"bytes,8,rep,name=pending,proto3" json:"pending,omitempty"`
 	// How the evaluation ended.
-	Outcome Outcome `protobuf:"varint,8,opt,name=outcome,proto3,enum=pratique.v1.Outcome" json:"outcome,omitempty"`
+	Outcome Outcome `protobuf:"varint,9,opt,name=outcome,proto3,enum=pratique.v1.Outcome" json:"outcome,omitempty"`
 	// When it was written.
-	Updated       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=updated,proto3" json:"updated,omitempty"`
+	Updated       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=updated,proto3" json:"updated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -715,6 +719,13 @@ func (x *State) GetResolved() map[string]uint64 {
 	return nil
 }
 
+func (x *State) GetForgotten() uint64 {
+	if x != nil {
+		return x.Forgotten
+	}
+	return 0
+}
+
 func (x *State) GetPending() []*Delta {
 	if x != nil {
 		return x.Pending
@@ -786,7 +797,7 @@ const file_pratique_v1_finding_proto_rawDesc = "" +
 	"\bdatabase\x18\t \x01(\v2\x15.pratique.v1.DatabaseR\bdatabase\x12+\n" +
 	"\x06engine\x18\n" +
 	" \x01(\v2\x13.pratique.v1.EngineR\x06engine\x12*\n" +
-	"\x02at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xd3\x03\n" +
+	"\x02at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xf1\x03\n" +
 	"\x05State\x12(\n" +
 	"\x05asset\x18\x01 \x01(\v2\x12.pratique.v1.AssetR\x05asset\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x1e\n" +
@@ -795,10 +806,12 @@ const file_pratique_v1_finding_proto_rawDesc = "" +
 	"generation\x121\n" +
 	"\bdatabase\x18\x04 \x01(\v2\x15.pratique.v1.DatabaseR\bdatabase\x12(\n" +
 	"\x04open\x18\x05 \x03(\v2\x14.pratique.v1.FindingR\x04open\x12<\n" +
-	"\bresolved\x18\x06 \x03(\v2 .pratique.v1.State.ResolvedEntryR\bresolved\x12,\n" +
-	"\apending\x18\a \x03(\v2\x12.pratique.v1.DeltaR\apending\x12.\n" +
-	"\aoutcome\x18\b \x01(\x0e2\x14.pratique.v1.OutcomeR\aoutcome\x124\n" +
-	"\aupdated\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\x1a;\n" +
+	"\bresolved\x18\x06 \x03(\v2 .pratique.v1.State.ResolvedEntryR\bresolved\x12\x1c\n" +
+	"\tforgotten\x18\a \x01(\x04R\tforgotten\x12,\n" +
+	"\apending\x18\b \x03(\v2\x12.pratique.v1.DeltaR\apending\x12.\n" +
+	"\aoutcome\x18\t \x01(\x0e2\x14.pratique.v1.OutcomeR\aoutcome\x124\n" +
+	"\aupdated\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\x1a;\n" +
 	"\rResolvedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*E\n" +

@@ -297,8 +297,10 @@ type OperatingSystem struct {
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The distribution does not maintain the release any more.
 	EndOfLife bool `protobuf:"varint,3,opt,name=end_of_life,json=endOfLife,proto3" json:"end_of_life,omitempty"`
-	// Another family and release that the packages come from; usually empty.
-	Repository    string `protobuf:"bytes,4,opt,name=repository,proto3" json:"repository,omitempty"`
+	// It is under an extended support programme: Ubuntu ESM, Debian ELTS.
+	Extended bool `protobuf:"varint,4,opt,name=extended,proto3" json:"extended,omitempty"`
+	// "family release" that the packages come from, where that is another; usually empty.
+	Repository    string `protobuf:"bytes,5,opt,name=repository,proto3" json:"repository,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -350,6 +352,13 @@ func (x *OperatingSystem) GetName() string {
 func (x *OperatingSystem) GetEndOfLife() bool {
 	if x != nil {
 		return x.EndOfLife
+	}
+	return false
+}
+
+func (x *OperatingSystem) GetExtended() bool {
+	if x != nil {
+		return x.Extended
 	}
 	return false
 }
@@ -470,7 +479,21 @@ type Package struct {
 	// History line of that layer.
 	CreatedBy string `protobuf:"bytes,11,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	// Only a dependency of another package.
-	Indirect      bool `protobuf:"varint,12,opt,name=indirect,proto3" json:"indirect,omitempty"`
+	Indirect bool `protobuf:"varint,12,opt,name=indirect,proto3" json:"indirect,omitempty"`
+	// Trivy's hash of the package and its place.
+	Uid string `protobuf:"bytes,13,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Who maintains it, as the package states.
+	Maintainer string `protobuf:"bytes,14,opt,name=maintainer,proto3" json:"maintainer,omitempty"`
+	// Red Hat's module label.
+	Modularity string `protobuf:"bytes,15,opt,name=modularity,proto3" json:"modularity,omitempty"`
+	// Class of the repository that it came from: "official", "third-party"; usually empty.
+	Origin string `protobuf:"bytes,16,opt,name=origin,proto3" json:"origin,omitempty"`
+	// "root", "workspace", "direct", "indirect"; empty when the ecosystem does not say.
+	Relationship string `protobuf:"bytes,17,opt,name=relationship,proto3" json:"relationship,omitempty"`
+	// Package.id of the packages it needs.
+	DependsOn []string `protobuf:"bytes,18,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
+	// Analyzer that found it: "dpkg", "jar", …
+	AnalyzedBy    string `protobuf:"bytes,19,opt,name=analyzed_by,json=analyzedBy,proto3" json:"analyzed_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -589,6 +612,55 @@ func (x *Package) GetIndirect() bool {
 	return false
 }
 
+func (x *Package) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Package) GetMaintainer() string {
+	if x != nil {
+		return x.Maintainer
+	}
+	return ""
+}
+
+func (x *Package) GetModularity() string {
+	if x != nil {
+		return x.Modularity
+	}
+	return ""
+}
+
+func (x *Package) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Package) GetRelationship() string {
+	if x != nil {
+		return x.Relationship
+	}
+	return ""
+}
+
+func (x *Package) GetDependsOn() []string {
+	if x != nil {
+		return x.DependsOn
+	}
+	return nil
+}
+
+func (x *Package) GetAnalyzedBy() string {
+	if x != nil {
+		return x.AnalyzedBy
+	}
+	return ""
+}
+
 // One advisory that affects one installed package.
 type Vulnerability struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -637,7 +709,17 @@ type Vulnerability struct {
 	// diffID of the layer that put the package there.
 	Layer string `protobuf:"bytes,22,opt,name=layer,proto3" json:"layer,omitempty"`
 	// History line of that layer.
-	CreatedBy     string `protobuf:"bytes,23,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	CreatedBy string `protobuf:"bytes,23,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// Id of the data source that source builds on; usually empty.
+	SourceBase string `protobuf:"bytes,24,opt,name=source_base,json=sourceBase,proto3" json:"source_base,omitempty"`
+	// Name of the data source, for people.
+	SourceName string `protobuf:"bytes,25,opt,name=source_name,json=sourceName,proto3" json:"source_name,omitempty"`
+	// Where the data source is.
+	SourceUrl string `protobuf:"bytes,26,opt,name=source_url,json=sourceUrl,proto3" json:"source_url,omitempty"`
+	// How each source rates it, by id of the source.
+	VendorSeverities map[string]Severity `protobuf:"bytes,27,rep,name=vendor_severities,json=vendorSeverities,proto3" json:"vendor_severities,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=pratique.v1.Severity"`
+	// Package.uid of the package.
+	PackageUid    string `protobuf:"bytes,28,opt,name=package_uid,json=packageUid,proto3" json:"package_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -833,6 +915,41 @@ func (x *Vulnerability) GetCreatedBy() string {
 	return ""
 }
 
+func (x *Vulnerability) GetSourceBase() string {
+	if x != nil {
+		return x.SourceBase
+	}
+	return ""
+}
+
+func (x *Vulnerability) GetSourceName() string {
+	if x != nil {
+		return x.SourceName
+	}
+	return ""
+}
+
+func (x *Vulnerability) GetSourceUrl() string {
+	if x != nil {
+		return x.SourceUrl
+	}
+	return ""
+}
+
+func (x *Vulnerability) GetVendorSeverities() map[string]Severity {
+	if x != nil {
+		return x.VendorSeverities
+	}
+	return nil
+}
+
+func (x *Vulnerability) GetPackageUid() string {
+	if x != nil {
+		return x.PackageUid
+	}
+	return ""
+}
+
 // One source's scores, from 0 to 10; zero means that there is none.
 type CVSS struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -940,20 +1057,21 @@ const file_pratique_v1_report_proto_rawDesc = "" +
 	"\bdatabase\x18\b \x01(\v2\x15.pratique.v1.DatabaseR\bdatabase\x12+\n" +
 	"\x06engine\x18\t \x01(\v2\x13.pratique.v1.EngineR\x06engine\x124\n" +
 	"\acreated\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\acreated\"}\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\acreated\"\x99\x01\n" +
 	"\x0fOperatingSystem\x12\x16\n" +
 	"\x06family\x18\x01 \x01(\tR\x06family\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
-	"\vend_of_life\x18\x03 \x01(\bR\tendOfLife\x12\x1e\n" +
+	"\vend_of_life\x18\x03 \x01(\bR\tendOfLife\x12\x1a\n" +
+	"\bextended\x18\x04 \x01(\bR\bextended\x12\x1e\n" +
 	"\n" +
-	"repository\x18\x04 \x01(\tR\n" +
+	"repository\x18\x05 \x01(\tR\n" +
 	"repository\"\xc2\x01\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x120\n" +
 	"\bpackages\x18\x04 \x03(\v2\x14.pratique.v1.PackageR\bpackages\x12D\n" +
-	"\x0fvulnerabilities\x18\x05 \x03(\v2\x1a.pratique.v1.VulnerabilityR\x0fvulnerabilities\"\xaf\x02\n" +
+	"\x0fvulnerabilities\x18\x05 \x03(\v2\x1a.pratique.v1.VulnerabilityR\x0fvulnerabilities\"\xfd\x03\n" +
 	"\aPackage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -968,7 +1086,20 @@ const file_pratique_v1_report_proto_rawDesc = "" +
 	" \x01(\tR\x05layer\x12\x1d\n" +
 	"\n" +
 	"created_by\x18\v \x01(\tR\tcreatedBy\x12\x1a\n" +
-	"\bindirect\x18\f \x01(\bR\bindirect\"\xa0\x06\n" +
+	"\bindirect\x18\f \x01(\bR\bindirect\x12\x10\n" +
+	"\x03uid\x18\r \x01(\tR\x03uid\x12\x1e\n" +
+	"\n" +
+	"maintainer\x18\x0e \x01(\tR\n" +
+	"maintainer\x12\x1e\n" +
+	"\n" +
+	"modularity\x18\x0f \x01(\tR\n" +
+	"modularity\x12\x16\n" +
+	"\x06origin\x18\x10 \x01(\tR\x06origin\x12\"\n" +
+	"\frelationship\x18\x11 \x01(\tR\frelationship\x12\x1d\n" +
+	"\n" +
+	"depends_on\x18\x12 \x03(\tR\tdependsOn\x12\x1f\n" +
+	"\vanalyzed_by\x18\x13 \x01(\tR\n" +
+	"analyzedBy\"\xdd\b\n" +
 	"\rVulnerability\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaliases\x18\x02 \x03(\tR\aaliases\x12\x1d\n" +
@@ -998,10 +1129,22 @@ const file_pratique_v1_report_proto_rawDesc = "" +
 	"\x06source\x18\x15 \x01(\tR\x06source\x12\x14\n" +
 	"\x05layer\x18\x16 \x01(\tR\x05layer\x12\x1d\n" +
 	"\n" +
-	"created_by\x18\x17 \x01(\tR\tcreatedBy\x1aJ\n" +
+	"created_by\x18\x17 \x01(\tR\tcreatedBy\x12\x1f\n" +
+	"\vsource_base\x18\x18 \x01(\tR\n" +
+	"sourceBase\x12\x1f\n" +
+	"\vsource_name\x18\x19 \x01(\tR\n" +
+	"sourceName\x12\x1d\n" +
+	"\n" +
+	"source_url\x18\x1a \x01(\tR\tsourceUrl\x12]\n" +
+	"\x11vendor_severities\x18\x1b \x03(\v20.pratique.v1.Vulnerability.VendorSeveritiesEntryR\x10vendorSeverities\x12\x1f\n" +
+	"\vpackage_uid\x18\x1c \x01(\tR\n" +
+	"packageUid\x1aJ\n" +
 	"\tCvssEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12'\n" +
-	"\x05value\x18\x02 \x01(\v2\x11.pratique.v1.CVSSR\x05value:\x028\x01\"\xb2\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x11.pratique.v1.CVSSR\x05value:\x028\x01\x1aZ\n" +
+	"\x15VendorSeveritiesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x15.pratique.v1.SeverityR\x05value:\x028\x01\"\xb2\x01\n" +
 	"\x04CVSS\x12\x1b\n" +
 	"\tv2_vector\x18\x01 \x01(\tR\bv2Vector\x12\x1b\n" +
 	"\tv3_vector\x18\x02 \x01(\tR\bv3Vector\x12\x1d\n" +
@@ -1039,7 +1182,7 @@ func file_pratique_v1_report_proto_rawDescGZIP() []byte {
 }
 
 var file_pratique_v1_report_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pratique_v1_report_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_pratique_v1_report_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_pratique_v1_report_proto_goTypes = []any{
 	(Outcome)(0),                  // 0: pratique.v1.Outcome
 	(Severity)(0),                 // 1: pratique.v1.Severity
@@ -1050,33 +1193,36 @@ var file_pratique_v1_report_proto_goTypes = []any{
 	(*Vulnerability)(nil),         // 6: pratique.v1.Vulnerability
 	(*CVSS)(nil),                  // 7: pratique.v1.CVSS
 	nil,                           // 8: pratique.v1.Vulnerability.CvssEntry
-	(*Image)(nil),                 // 9: pratique.v1.Image
-	(*NotRead)(nil),               // 10: pratique.v1.NotRead
-	(*Database)(nil),              // 11: pratique.v1.Database
-	(*Engine)(nil),                // 12: pratique.v1.Engine
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	nil,                           // 9: pratique.v1.Vulnerability.VendorSeveritiesEntry
+	(*Image)(nil),                 // 10: pratique.v1.Image
+	(*NotRead)(nil),               // 11: pratique.v1.NotRead
+	(*Database)(nil),              // 12: pratique.v1.Database
+	(*Engine)(nil),                // 13: pratique.v1.Engine
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_pratique_v1_report_proto_depIdxs = []int32{
-	9,  // 0: pratique.v1.Report.image:type_name -> pratique.v1.Image
+	10, // 0: pratique.v1.Report.image:type_name -> pratique.v1.Image
 	0,  // 1: pratique.v1.Report.outcome:type_name -> pratique.v1.Outcome
 	3,  // 2: pratique.v1.Report.os:type_name -> pratique.v1.OperatingSystem
 	4,  // 3: pratique.v1.Report.results:type_name -> pratique.v1.Result
-	10, // 4: pratique.v1.Report.not_read:type_name -> pratique.v1.NotRead
-	11, // 5: pratique.v1.Report.database:type_name -> pratique.v1.Database
-	12, // 6: pratique.v1.Report.engine:type_name -> pratique.v1.Engine
-	13, // 7: pratique.v1.Report.created:type_name -> google.protobuf.Timestamp
+	11, // 4: pratique.v1.Report.not_read:type_name -> pratique.v1.NotRead
+	12, // 5: pratique.v1.Report.database:type_name -> pratique.v1.Database
+	13, // 6: pratique.v1.Report.engine:type_name -> pratique.v1.Engine
+	14, // 7: pratique.v1.Report.created:type_name -> google.protobuf.Timestamp
 	5,  // 8: pratique.v1.Result.packages:type_name -> pratique.v1.Package
 	6,  // 9: pratique.v1.Result.vulnerabilities:type_name -> pratique.v1.Vulnerability
 	1,  // 10: pratique.v1.Vulnerability.severity:type_name -> pratique.v1.Severity
 	8,  // 11: pratique.v1.Vulnerability.cvss:type_name -> pratique.v1.Vulnerability.CvssEntry
-	13, // 12: pratique.v1.Vulnerability.published:type_name -> google.protobuf.Timestamp
-	13, // 13: pratique.v1.Vulnerability.modified:type_name -> google.protobuf.Timestamp
-	7,  // 14: pratique.v1.Vulnerability.CvssEntry.value:type_name -> pratique.v1.CVSS
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	14, // 12: pratique.v1.Vulnerability.published:type_name -> google.protobuf.Timestamp
+	14, // 13: pratique.v1.Vulnerability.modified:type_name -> google.protobuf.Timestamp
+	9,  // 14: pratique.v1.Vulnerability.vendor_severities:type_name -> pratique.v1.Vulnerability.VendorSeveritiesEntry
+	7,  // 15: pratique.v1.Vulnerability.CvssEntry.value:type_name -> pratique.v1.CVSS
+	1,  // 16: pratique.v1.Vulnerability.VendorSeveritiesEntry.value:type_name -> pratique.v1.Severity
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_pratique_v1_report_proto_init() }
@@ -1093,7 +1239,7 @@ func file_pratique_v1_report_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pratique_v1_report_proto_rawDesc), len(file_pratique_v1_report_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

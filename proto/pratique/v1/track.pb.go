@@ -41,7 +41,10 @@ type Track struct {
 	// Sequence in EVENTS of the newest event that was seen: orders the members of a family.
 	Sequence uint64 `protobuf:"varint,7,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// When the record was written.
-	Updated       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=updated,proto3" json:"updated,omitempty"`
+	Updated *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=updated,proto3" json:"updated,omitempty"`
+	// Platforms that were ever judged on the track. Each is an asset: it is judged again when the track
+	// moves, and closed when the platform or the whole track is gone.
+	Platforms     []*Platform `protobuf:"bytes,9,rep,name=platforms,proto3" json:"platforms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -132,11 +135,18 @@ func (x *Track) GetUpdated() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Track) GetPlatforms() []*Platform {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
 var File_pratique_v1_track_proto protoreflect.FileDescriptor
 
 const file_pratique_v1_track_proto_rawDesc = "" +
 	"\n" +
-	"\x17pratique/v1/track.proto\x12\vpratique.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x01\n" +
+	"\x17pratique/v1/track.proto\x12\vpratique.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pratique/v1/image.proto\"\xa2\x02\n" +
 	"\x05Track\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1e\n" +
 	"\n" +
@@ -149,7 +159,8 @@ const file_pratique_v1_track_proto_rawDesc = "" +
 	"generation\x18\x06 \x01(\x04R\n" +
 	"generation\x12\x1a\n" +
 	"\bsequence\x18\a \x01(\x04R\bsequence\x124\n" +
-	"\aupdated\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aupdatedB?Z=github.com/pratique-sec/pratique/proto/pratique/v1;pratiquev1b\x06proto3"
+	"\aupdated\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\x123\n" +
+	"\tplatforms\x18\t \x03(\v2\x15.pratique.v1.PlatformR\tplatformsB?Z=github.com/pratique-sec/pratique/proto/pratique/v1;pratiquev1b\x06proto3"
 
 var (
 	file_pratique_v1_track_proto_rawDescOnce sync.Once
@@ -167,14 +178,16 @@ var file_pratique_v1_track_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_pratique_v1_track_proto_goTypes = []any{
 	(*Track)(nil),                 // 0: pratique.v1.Track
 	(*timestamppb.Timestamp)(nil), // 1: google.protobuf.Timestamp
+	(*Platform)(nil),              // 2: pratique.v1.Platform
 }
 var file_pratique_v1_track_proto_depIdxs = []int32{
 	1, // 0: pratique.v1.Track.updated:type_name -> google.protobuf.Timestamp
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 1: pratique.v1.Track.platforms:type_name -> pratique.v1.Platform
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_pratique_v1_track_proto_init() }
@@ -182,6 +195,7 @@ func file_pratique_v1_track_proto_init() {
 	if File_pratique_v1_track_proto != nil {
 		return
 	}
+	file_pratique_v1_image_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -484,7 +484,9 @@ type MatchJob struct {
 	// Required.
 	Lane Lane `protobuf:"varint,7,opt,name=lane,proto3,enum=pratique.v1.Lane" json:"lane,omitempty"`
 	// Where the job comes from.
-	Origin        *Origin `protobuf:"bytes,8,opt,name=origin,proto3" json:"origin,omitempty"`
+	Origin *Origin `protobuf:"bytes,8,opt,name=origin,proto3" json:"origin,omitempty"`
+	// What the plan found in the layer cache; no part of the key.
+	Layers        *LayerCounts `protobuf:"bytes,9,opt,name=layers,proto3" json:"layers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -575,6 +577,13 @@ func (x *MatchJob) GetOrigin() *Origin {
 	return nil
 }
 
+func (x *MatchJob) GetLayers() *LayerCounts {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
+}
+
 // Tells planners that a layer's key is decided: its facts are stored, or a verdict is.
 // Core NATS (nothing is kept) on `pratique.notice.<key>`.
 type LayerNotice struct {
@@ -635,7 +644,7 @@ var File_pratique_v1_work_proto protoreflect.FileDescriptor
 
 const file_pratique_v1_work_proto_rawDesc = "" +
 	"\n" +
-	"\x16pratique/v1/work.proto\x12\vpratique.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pratique/v1/event.proto\x1a\x19pratique/v1/finding.proto\x1a\x17pratique/v1/image.proto\"\xbb\x01\n" +
+	"\x16pratique/v1/work.proto\x12\vpratique.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pratique/v1/event.proto\x1a\x19pratique/v1/finding.proto\x1a\x17pratique/v1/image.proto\x1a\x16pratique/v1/scan.proto\"\xbb\x01\n" +
 	"\x06Origin\x12(\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x12.pratique.v1.CauseR\x05cause\x12\x19\n" +
 	"\bevent_id\x18\x02 \x01(\tR\aeventId\x12\x18\n" +
@@ -666,7 +675,7 @@ const file_pratique_v1_work_proto_rawDesc = "" +
 	"\n" +
 	"cost_class\x18\a \x01(\x0e2\x16.pratique.v1.CostClassR\tcostClass\x12%\n" +
 	"\x04lane\x18\b \x01(\x0e2\x11.pratique.v1.LaneR\x04lane\x12+\n" +
-	"\x06origin\x18\t \x01(\v2\x13.pratique.v1.OriginR\x06origin\"\xa0\x02\n" +
+	"\x06origin\x18\t \x01(\v2\x13.pratique.v1.OriginR\x06origin\"\xd2\x02\n" +
 	"\bMatchJob\x12(\n" +
 	"\x05image\x18\x01 \x01(\v2\x12.pratique.v1.ImageR\x05image\x12\x1a\n" +
 	"\banalysis\x18\x02 \x01(\tR\banalysis\x12(\n" +
@@ -677,7 +686,8 @@ const file_pratique_v1_work_proto_rawDesc = "" +
 	"\x05close\x18\x05 \x01(\tR\x05close\x12\x1a\n" +
 	"\bdatabase\x18\x06 \x01(\tR\bdatabase\x12%\n" +
 	"\x04lane\x18\a \x01(\x0e2\x11.pratique.v1.LaneR\x04lane\x12+\n" +
-	"\x06origin\x18\b \x01(\v2\x13.pratique.v1.OriginR\x06origin\"7\n" +
+	"\x06origin\x18\b \x01(\v2\x13.pratique.v1.OriginR\x06origin\x120\n" +
+	"\x06layers\x18\t \x01(\v2\x18.pratique.v1.LayerCountsR\x06layers\"7\n" +
 	"\vLayerNotice\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\bR\x06failed*j\n" +
@@ -724,6 +734,7 @@ var file_pratique_v1_work_proto_goTypes = []any{
 	(*Asset)(nil),                 // 12: pratique.v1.Asset
 	(*Layer)(nil),                 // 13: pratique.v1.Layer
 	(*Image)(nil),                 // 14: pratique.v1.Image
+	(*LayerCounts)(nil),           // 15: pratique.v1.LayerCounts
 }
 var file_pratique_v1_work_proto_depIdxs = []int32{
 	7,  // 0: pratique.v1.Origin.cause:type_name -> pratique.v1.Cause
@@ -743,11 +754,12 @@ var file_pratique_v1_work_proto_depIdxs = []int32{
 	12, // 14: pratique.v1.MatchJob.asset:type_name -> pratique.v1.Asset
 	0,  // 15: pratique.v1.MatchJob.lane:type_name -> pratique.v1.Lane
 	2,  // 16: pratique.v1.MatchJob.origin:type_name -> pratique.v1.Origin
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	15, // 17: pratique.v1.MatchJob.layers:type_name -> pratique.v1.LayerCounts
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_pratique_v1_work_proto_init() }
@@ -758,6 +770,7 @@ func file_pratique_v1_work_proto_init() {
 	file_pratique_v1_event_proto_init()
 	file_pratique_v1_finding_proto_init()
 	file_pratique_v1_image_proto_init()
+	file_pratique_v1_scan_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
