@@ -1,0 +1,56 @@
+package layercache
+
+import (
+	"context"
+
+	"github.com/pratique-sec/pratique/pkg/bus"
+	"github.com/pratique-sec/pratique/pkg/event"
+	"github.com/pratique-sec/pratique/pkg/fate"
+	"github.com/pratique-sec/pratique/pkg/finding"
+	"github.com/pratique-sec/pratique/pkg/registry"
+	"github.com/pratique-sec/pratique/pkg/report"
+	"github.com/pratique-sec/pratique/pkg/track"
+	"github.com/pratique-sec/pratique/pkg/vulndb"
+	"github.com/pratique-sec/pratique/pkg/work"
+	"github.com/pratique-sec/pratique/services/layercache/plan"
+)
+
+// Bus is what this service takes from the bus and writes to it; *bus.Bus is one.
+type Bus interface {
+	ConsumeEvents(ctx context.Context, slots int, h func(context.Context, event.Event, bus.Delivery) error) error
+	ConsumeImages(ctx context.Context, budget int, h func(context.Context, work.ImageJob, bus.Delivery) error) error
+	Notices(ctx context.Context, on func(work.Notice), gap func()) (stop func(), err error)
+
+	PublishImage(ctx context.Context, j work.ImageJob) error
+	PublishLayer(ctx context.Context, j work.LayerJob) error
+	PublishMatch(ctx context.Context, j work.MatchJob) error
+	PublishScan(ctx context.Context, s finding.Scan) error
+	PutReport(ctx context.Context, r *report.Report) error
+	UpdateFate(ctx context.Context, key string, change func(*fate.Fate)) error
+
+	Tracks
+	// PutImage and DropImage never touch an entry of a higher generation.
+	PutImage(ctx context.Context, j work.MatchJob) error
+	DropImage(ctx context.Context, j work.MatchJob) error
+	Images(ctx context.Context, fn func(work.MatchJob) error) error
+
+	Setting(ctx context.Context, name string) (string, error)
+	PutSetting(ctx context.Context, name, value string) error
+	WatchSetting(ctx context.Context, name string, fn func(value string)) error
+	Pointer(ctx context.Context, k vulndb.Kind) (vulndb.Pointer, error)
+	WatchPointer(ctx context.Context, k vulndb.Kind, fn func(vulndb.Pointer)) error
+}
+
+// Tracks are the compare-and-set records of tracks: Track answers bus.ErrNotFound, PutTrack (with
+// revision 0: there must be none) bus.ErrConflict.
+type Tracks interface {
+	Track(ctx context.Context, host, repository, name string) (track.Record, uint64, error)
+	PutTrack(ctx context.Context, r track.Record, revision uint64) error
+	Tracks(ctx context.Context, host, repository string) ([]track.Record, error)
+}
+
+// Registry is what planning asks of registries; *registry.Client is one.
+type Registry interface {
+	plan.Registry
+	Resolve(ctx context.Context, host, repository, tag string) (registry.Descriptor, error)
+}
