@@ -23,7 +23,7 @@ func TestScanRequestFromJSONRefuses(t *testing.T) {
 		`[]`:                         "unexpected token [",
 		`{}`:                         "reference: is required",
 		`{"reference": ""}`:          "reference: is required",
-		`{"refrence": "a"}`:          `unknown field "refrence"`,
+		`{"ref": "a"}`:               `unknown field "ref"`,
 		`{"reference": 7}`:           "reference",
 		`{"reference": "a"} {}`:      "unexpected token {",
 		"{\"reference\": \"a\xff\"}": "UTF-8",

@@ -33,7 +33,7 @@ func FuzzProblemFromJSON(f *testing.F)      { fuzzJSON(f, "Problem") }
 
 func FuzzScanRequestFromJSON(f *testing.F) {
 	f.Add([]byte(`{"reference": "registry.example/a:1", "platforms": ["linux/amd64"]}`))
-	f.Add([]byte(`{"refrence": 1}`))
+	f.Add([]byte(`{"ref": 1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := ScanRequestFromJSON(b)
 		if err != nil {

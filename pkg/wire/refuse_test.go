@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -175,7 +176,7 @@ func TestFieldsOfANewerSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer := append(b[:len(b):len(b)], 0xfa, 0x3f, 0x03, 'n', 'e', 'w') // field 1023
+	newer := slices.Concat(b, []byte{0xfa, 0x3f, 0x03, 'n', 'e', 'w'}) // field 1023
 	got, err := f.decode(newer)
 	if err != nil {
 		t.Fatal(err)
