@@ -1,0 +1,149 @@
+package ingest_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pratique-sec/pratique/pkg/bus"
+	"github.com/pratique-sec/pratique/pkg/bus/bustest"
+	"github.com/pratique-sec/pratique/pkg/event"
+	"github.com/pratique-sec/pratique/pkg/fate"
+	"github.com/pratique-sec/pratique/services/ingest"
+)
+
+// start runs ingest on a real bus until the test ends.
+func start(t *testing.T, cfg ingest.Config) (*bus.Bus, string) {
+	t.Helper()
+	b := bustest.New(t, bus.Config{}, bus.Options{Logger: slog.New(slog.DiscardHandler)})
+	s, err := ingest.New(cfg, ingest.Deps{Bus: b, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ran; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+	return b, "http://" + s.Addr()
+}
+
+func post(t *testing.T, url, body string, headers ...string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func TestWhatWasAcceptedIsInTheStream(t *testing.T) {
+	b, url := start(t, ingest.Config{})
+	const note = `{"events":[{"id":"%d","action":"push","target":{"mediaType":"application/vnd.oci.image.manifest.v1+json","repository":"team/app","tag":"v%d"},"request":{"host":"registry.example"}}]}`
+	for _, i := range []int{1, 2, 1} { // the last is sent again
+		if resp := post(t, url+"/v1/events/distribution", fmt.Sprintf(note, i, i)); resp.StatusCode != http.StatusAccepted {
+			t.Fatalf("status %s", resp.Status)
+		}
+	}
+	resp := post(t, url+"/v1/scans", `{"reference":"registry.example/team/app:v1"}`)
+	var got struct {
+		ID        string `json:"id"`
+		StatusURL string `json:"status_url"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || resp.StatusCode != http.StatusAccepted {
+		t.Fatalf("status %s, %v", resp.Status, err)
+	}
+
+	for seq, want := range map[uint64]struct {
+		action event.Action
+		tag    string
+	}{1: {event.Push, "v1"}, 2: {event.Push, "v2"}, 3: {event.Request, "v1"}} {
+		e, err := b.Event(t.Context(), seq)
+		if err != nil || e.Action != want.action || e.Reference.Tag != want.tag {
+			t.Errorf("event %d is %s of %s, %v", seq, e.Action, e.Reference, err)
+		}
+		if want.action == event.Request && got.ID != fate.RequestID(seq, e.ID) {
+			t.Errorf("request id %s does not name event %d", got.ID, seq)
+		}
+	}
+	status, err := http.Get(url + got.StatusURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer status.Body.Close()
+	if status.StatusCode != http.StatusOK {
+		t.Errorf("status of a request that nobody looked at yet: %s", status.Status)
+	}
+}
+
+func TestTokensAreAskedFor(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(file, []byte("a-token-of-some-length\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, url := start(t, ingest.Config{TokenFiles: []string{file}})
+	if resp := post(t, url+"/v1/scans", `{"reference":"nginx"}`); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without a token: %s", resp.Status)
+	}
+	if resp := post(t, url+"/v1/scans", `{"reference":"nginx"}`, "Authorization", "Bearer a-token-of-some-length"); resp.StatusCode != http.StatusAccepted {
+		t.Errorf("with the token: %s", resp.Status)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cfg  ingest.Config
+		want string
+	}{
+		"open to the world":   {ingest.Config{Listen: "0.0.0.0:0"}, "listen"},
+		"open by name":        {ingest.Config{Listen: ":0"}, "listen"},
+		"no port":             {ingest.Config{Listen: "127.0.0.1"}, "listen"},
+		"half a certificate":  {ingest.Config{TLS: struct{ Cert, Key string }{"c", ""}}, "tls"},
+		"negative drain":      {ingest.Config{Drain: -time.Second}, "drain"},
+		"no such token file":  {ingest.Config{TokenFiles: []string{"/nonexistent/tokens"}}, "/nonexistent/tokens"},
+		"port that is no one": {ingest.Config{Listen: "127.0.0.1:99999"}, "listen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := ingest.New(tc.cfg, ingest.Deps{Logger: slog.New(slog.DiscardHandler)})
+			if err == nil {
+				s.Close()
+				t.Fatal("no error")
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("the error does not name %s: %v", tc.want, err)
+			}
+		})
+	}
+}
+
+func TestAnonymousIsWarnedOf(t *testing.T) {
+	var out strings.Builder
+	s, err := ingest.New(ingest.Config{Listen: "127.0.0.1:0", AllowAnonymous: true}, ingest.Deps{Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if !strings.Contains(out.String(), "level=WARN") {
+		t.Errorf("no warning: %q", out.String())
+	}
+}
