@@ -5,12 +5,12 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/pratique-sec/pratique/pkg/fate"
@@ -170,8 +170,12 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 func (c *Client) problem(answer *http.Response, text []byte) error {
 	detail := fmt.Sprintf("%s answered %s", c.base.Host, answer.Status)
 	code := reason.BadRequest
-	if p, err := wire.ProblemFromJSON(text); err == nil && p.Code != "" {
-		code, detail = p.Code, strings.TrimSpace(p.Detail)
+	var p struct {
+		Code    reason.Code `json:"code"`
+		Message string      `json:"message"`
+	}
+	if err := json.Unmarshal(text, &p); err == nil && p.Code != "" {
+		code, detail = p.Code, p.Message
 	}
 	switch answer.StatusCode {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

@@ -89,15 +89,11 @@ func TestScanUntilDecided(t *testing.T) {
 
 func TestRefusalsCarryTheirReason(t *testing.T) {
 	c := newClient(t, func(w http.ResponseWriter, _ *http.Request) {
-		b, err := wire.ProblemJSON(wire.Problem{Code: reason.Unauthorized, Detail: "token: unknown"})
-		if err != nil {
-			t.Error(err)
-		}
 		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = w.Write(b)
+		_, _ = io.WriteString(w, `{"code":"unauthorized","message":"token: unknown"}`)
 	})
 	_, err := c.Wait(t.Context(), "1-0123456789abcdef", func(fate.Fate) {})
-	if e := reason.Of(err); e.Code != reason.Unauthorized || e.Kind != reason.Refuse {
+	if e := reason.Of(err); e.Code != reason.Unauthorized || e.Kind != reason.Refuse || !strings.Contains(err.Error(), "token: unknown") {
 		t.Errorf("%v", err)
 	}
 }

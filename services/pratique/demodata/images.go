@@ -21,35 +21,24 @@ type Image struct {
 // Name is repository and tag.
 func (i Image) Name() string { return i.Repository + ":" + i.Tag }
 
-// Layers counts the layers of all its images, shared ones once for each.
-func (i Image) Layers() (int, error) {
-	count := func(img v1.Image) (int, error) {
-		m, err := img.Manifest()
-		if err != nil {
-			return 0, fmt.Errorf("demodata: %s: %w", i.Name(), err)
-		}
-		return len(m.Layers), nil
-	}
+// Images are the one image, or those of the index.
+func (i Image) Images() ([]v1.Image, error) {
 	if i.Index == nil {
-		return count(i.Image)
+		return []v1.Image{i.Image}, nil
 	}
 	m, err := i.Index.IndexManifest()
 	if err != nil {
-		return 0, fmt.Errorf("demodata: %s: %w", i.Name(), err)
+		return nil, fmt.Errorf("demodata: %s: %w", i.Name(), err)
 	}
-	total := 0
+	var all []v1.Image
 	for _, d := range m.Manifests {
 		img, err := i.Index.Image(d.Digest)
 		if err != nil {
-			return 0, fmt.Errorf("demodata: %s: %w", i.Name(), err)
+			return nil, fmt.Errorf("demodata: %s: %w", i.Name(), err)
 		}
-		n, err := count(img)
-		if err != nil {
-			return 0, err
-		}
-		total += n
+		all = append(all, img)
 	}
-	return total, nil
+	return all, nil
 }
 
 // What the dependencies of the two teams are, before and after somebody looked at their findings.

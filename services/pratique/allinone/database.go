@@ -1,0 +1,28 @@
+package allinone
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pratique-sec/pratique/pkg/bus"
+	"github.com/pratique-sec/pratique/pkg/vulndb"
+	"github.com/pratique-sec/pratique/services/scanner/advisory"
+)
+
+// databases is the object store that scanners take databases from, by content digest.
+const databases = "vulndb"
+
+// LoadDatabase packs the database at path (a folder or an archive), stores it under its content digest
+// and makes it the current one. Temporary files go to tmp.
+func LoadDatabase(ctx context.Context, b *bus.Bus, kind vulndb.Kind, path, tmp string) (_ vulndb.Pointer, err error) {
+	packed, err := advisory.Pack(ctx, kind, path, tmp)
+	if err != nil {
+		return vulndb.Pointer{}, err
+	}
+	defer func() { err = errors.Join(err, packed.Close()) }()
+	// The object first: whoever reads the pointer finds it.
+	if err := b.PutObject(ctx, databases, packed.Pointer.Digest, packed); err != nil {
+		return vulndb.Pointer{}, err
+	}
+	return b.PutPointer(ctx, packed.Pointer)
+}

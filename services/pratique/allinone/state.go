@@ -1,0 +1,136 @@
+package allinone
+
+import (
+	"encoding/json/v2"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/nats-io/nkeys"
+)
+
+// Names in the state folder.
+const (
+	lockFile     = "lock"
+	natsFolder   = "nats"
+	engineFolder = "databases"
+	workFolder   = "tmp"
+	seedFile     = "nats.nk"
+	endpointFile = "endpoint.json"
+)
+
+// state is the folder that an installation lives in, held by one process at a time.
+type state struct {
+	dir  string
+	lock *os.File
+}
+
+// openState makes the folder and takes its lock. The kernel gives the lock back when the process ends,
+// however it ends.
+func openState(dir string) (*state, error) {
+	for _, d := range []string{dir, filepath.Join(dir, natsFolder), filepath.Join(dir, workFolder)} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("state folder: %w", err)
+		}
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("state folder %s: %w", dir, ErrInUse), lock.Close())
+	}
+	return &state{dir: dir, lock: lock}, nil
+}
+
+// ErrInUse: another process holds the state folder.
+var ErrInUse = errors.New("in use by another pratique; stop that one, ask it (scan --server), or name another folder")
+
+func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
+
+// close takes the endpoint away first: whoever finds one may rely on somebody being there.
+func (s *state) close() error {
+	err := os.Remove(s.path(endpointFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, os.RemoveAll(s.path(workFolder)), s.lock.Close())
+}
+
+// seed is the key of the installation's one NATS user, made at the first start.
+func (s *state) seed() (nkeys.KeyPair, error) {
+	b, err := os.ReadFile(s.path(seedFile))
+	if err == nil {
+		pair, err := nkeys.FromSeed(b)
+		if err != nil {
+			return nil, fmt.Errorf("state folder: %s: %w; remove the file to have a new key made", s.path(seedFile), err)
+		}
+		return pair, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, fmt.Errorf("state folder: make a key: %w", err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		return nil, fmt.Errorf("state folder: make a key: %w", err)
+	}
+	return pair, s.write(seedFile, seed)
+}
+
+// write replaces a file that only its owner may read, whole or not at all.
+func (s *state) write(name string, b []byte) error {
+	f, err := os.CreateTemp(s.path(workFolder), name) // mode 0600
+	if err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("state folder: %w", errors.Join(err, os.Remove(f.Name())))
+	}
+	if err := os.Rename(f.Name(), s.path(name)); err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
+	return nil
+}
+
+// Endpoint says where a running installation is reached.
+type Endpoint struct {
+	NATS string `json:"nats"` // "nats://127.0.0.1:4222"
+	Seed string `json:"-"`    // path of the NATS user's key
+	API  string `json:"api"`  // "http://127.0.0.1:8420"
+}
+
+// ErrNotRunning: nobody runs on the state folder.
+var ErrNotRunning = errors.New("nobody runs there")
+
+// Find reads where the installation in a state folder is reached.
+func Find(dir string) (Endpoint, error) {
+	b, err := os.ReadFile(filepath.Join(dir, endpointFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Endpoint{}, fmt.Errorf("state folder %s: %w", dir, ErrNotRunning)
+	}
+	if err != nil {
+		return Endpoint{}, fmt.Errorf("state folder: %w", err)
+	}
+	var e Endpoint
+	if err := json.Unmarshal(b, &e); err != nil {
+		return Endpoint{}, fmt.Errorf("state folder: %s: %w", filepath.Join(dir, endpointFile), err)
+	}
+	e.Seed = filepath.Join(dir, seedFile)
+	return e, nil
+}
+
+func (s *state) announce(e Endpoint) error {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
+	return s.write(endpointFile, append(b, '\n'))
+}

@@ -1,0 +1,102 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/pratique-sec/pratique/pkg/bus"
+	"github.com/pratique-sec/pratique/services/pratique/allinone"
+)
+
+// defaultState is where `up` keeps its state and the other commands look for it.
+const defaultState = ".pratique"
+
+// connectTimeout bounds the wait for a NATS server's answer.
+const connectTimeout = 10 * time.Second
+
+// busFlags say which installation a command talks to.
+type busFlags struct {
+	State string `help:"State folder of a running 'pratique up'." placeholder:"DIR" default:"${state}"`
+	NATS  string `name:"nats" help:"Talk to this NATS server instead, as in nats://host:4222." placeholder:"URL"`
+	Creds string `help:"Credentials file for --nats." placeholder:"FILE"`
+}
+
+// open connects, and returns the bus and how to leave.
+func (f busFlags) open(r *runner) (*bus.Bus, func(), error) {
+	nc, err := f.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := bus.New(nc, bus.Config{}, bus.Options{Logger: r.log, Now: r.Now})
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return b, nc.Close, nil
+}
+
+func (f busFlags) connect() (*nats.Conn, error) {
+	options := []nats.Option{nats.Name("pratique command line"), nats.Timeout(connectTimeout)}
+	if f.NATS != "" {
+		if f.Creds != "" {
+			if _, err := os.Stat(f.Creds); err != nil {
+				return nil, usagef("--creds: %w", err)
+			}
+			options = append(options, nats.UserCredentials(f.Creds))
+		}
+		nc, err := nats.Connect(f.NATS, options...)
+		if err != nil {
+			return nil, fmt.Errorf("--nats %s: %w; is the server there, and do --creds let you in?", f.NATS, err)
+		}
+		return nc, nil
+	}
+	if f.Creds != "" {
+		return nil, usagef("--creds: goes with --nats URL; a state folder has credentials of its own")
+	}
+	endpoint, err := allinone.Find(f.State)
+	if errors.Is(err, allinone.ErrNotRunning) {
+		return nil, usagef("--state %s: nobody runs there; start 'pratique up --state %s', or name a server with --nats URL", f.State, f.State)
+	}
+	if err != nil {
+		return nil, usagef("--state: %w", err)
+	}
+	key, err := nats.NkeyOptionFromSeed(endpoint.Seed)
+	if err != nil {
+		return nil, usagef("--state: credentials: %w", err)
+	}
+	nc, err := nats.Connect(endpoint.NATS, append(options, key)...)
+	if err != nil {
+		return nil, fmt.Errorf("--state %s: %w; did 'pratique up' die there? Start it again", f.State, err)
+	}
+	return nc, nil
+}
+
+// output is how results are written.
+type output string
+
+const (
+	asTable output = "table"
+	asJSON  output = "json"
+)
+
+// printLine writes one JSON object on a line.
+func (r *runner) printLine(b []byte, err error) error {
+	if err != nil {
+		return err
+	}
+	_, err = r.Stdout.Write(append(b, '\n'))
+	return err
+}
+
+// unfinished turns the end of ctx into the exit of someone who was interrupted, which is no failure.
+func unfinished(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,143 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pratique-sec/pratique/pkg/image"
+	"github.com/pratique-sec/pratique/pkg/reason"
+	"github.com/pratique-sec/pratique/pkg/registry"
+	"github.com/pratique-sec/pratique/pkg/service"
+	"github.com/pratique-sec/pratique/services/pratique/allinone"
+)
+
+type upCmd struct {
+	State string `help:"Folder for all state." placeholder:"DIR" default:"${state}"`
+
+	Registry         []string `help:"A registry that may be asked, by name or pattern (repeatable)." placeholder:"HOST"`
+	InsecureRegistry []string `help:"The same, over plain HTTP and with any certificate (repeatable)." placeholder:"HOST"`
+	Platform         []string `help:"Platforms of an index to scan (repeatable)." placeholder:"OS/ARCH" default:"linux/amd64"`
+
+	DB     string `name:"db" help:"Vulnerability database to load at the start ('pratique db load' loads one later)." placeholder:"DIR|TAR"`
+	JavaDB string `name:"java-db" help:"Java index to load at the start." placeholder:"DIR|TAR"`
+	Redis  string `help:"Redis in front of the layer facts, as in redis://host:6379." placeholder:"URL"`
+
+	Listen     string   `help:"Address of the HTTP API and of notifications (ingest)." default:"127.0.0.1:8420"`
+	TokenFile  []string `help:"File with the tokens that open the API, one a line (repeatable); needed beyond this machine." placeholder:"FILE"`
+	Admin      string   `help:"Address of health and metrics." default:"127.0.0.1:8421"`
+	NATSListen string   `name:"nats-listen" help:"Loopback address on which the other commands reach NATS." default:"127.0.0.1:0"`
+	Otlp       string   `help:"Where traces go (OTLP over HTTP), as in http://collector:4318." placeholder:"URL"`
+}
+
+// adminDrain is how long a scrape may take to end.
+const adminDrain = 5 * time.Second
+
+func (c *upCmd) Run(ctx context.Context, r *runner) error {
+	cfg, err := c.config(r)
+	if err != nil {
+		return err
+	}
+	admin, err := net.Listen("tcp", c.Admin)
+	if err != nil {
+		return usagef("--admin: %w", err)
+	}
+	defer admin.Close()
+	tracer, err := service.NewTracer(ctx, service.TraceConfig{Service: "pratique", Version: r.Version, Endpoint: c.Otlp})
+	if err != nil {
+		return usagef("--otlp: %w", err)
+	}
+	defer func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminDrain)
+		defer cancel()
+		if err := tracer.Shutdown(ending); err != nil {
+			r.log.Warn("send last traces failed", slog.Any("error", err))
+		}
+	}()
+	metrics := service.NewRegistry()
+	err = allinone.Run(ctx, cfg, allinone.Deps{Logger: r.log, Now: r.Now, Registerer: metrics, Tracer: tracer},
+		func(ctx context.Context, s *allinone.System) error {
+			p := r.err()
+			if err := p.Linef("pratique is up: API %s, notifications %s/v1/events/distribution, health and metrics http://%s, state %s",
+				s.API, s.API, admin.Addr(), c.State); err != nil {
+				return err
+			}
+			g, ctx := errgroup.WithContext(ctx)
+			g.Go(func() error {
+				return service.ServeHTTP(ctx, admin, service.Admin(&service.Health{}, metrics), service.TLSFiles{}, adminDrain, r.log)
+			})
+			return g.Wait()
+		})
+	return setupError(err)
+}
+
+func (c *upCmd) config(r *runner) (allinone.Config, error) {
+	cfg := allinone.Config{
+		State: c.State, API: c.Listen, TokenFiles: c.TokenFile, NATS: c.NATSListen, Redis: c.Redis,
+		Database: c.DB, JavaIndex: c.JavaDB, Version: r.Version,
+		Registries: registry.Config{Hosts: map[string]registry.Host{}, DockerConfig: dockerConfig(r.Getenv)},
+	}
+	for _, h := range c.Registry {
+		cfg.Registries.Hosts[h] = registry.Host{}
+	}
+	for _, h := range c.InsecureRegistry {
+		cfg.Registries.Hosts[h] = registry.Host{Plain: true, Insecure: true}
+	}
+	if len(cfg.Registries.Hosts) == 0 {
+		return cfg, usagef("--registry: no registry may be asked yet; name those whose images are to be scanned")
+	}
+	if _, err := registry.New(cfg.Registries, registry.Options{}); err != nil {
+		return cfg, usagef("--registry: %w", err)
+	}
+	for _, s := range c.Platform {
+		p, err := image.ParsePlatform(s)
+		if err != nil {
+			return cfg, usagef("--platform: %w", err)
+		}
+		cfg.Platforms = append(cfg.Platforms, p)
+	}
+	for _, f := range []struct{ flag, path string }{{"--db", c.DB}, {"--java-db", c.JavaDB}} {
+		if f.path == "" {
+			continue
+		}
+		if _, err := os.Stat(f.path); err != nil {
+			return cfg, usagef("%s: %w", f.flag, err)
+		}
+	}
+	return cfg, nil
+}
+
+// setupError tells a mistake in configuration from what failed later.
+func setupError(err error) error {
+	if errors.Is(err, allinone.ErrInUse) {
+		return usagef("--state: %w", err)
+	}
+	var coded *codeError
+	if err != nil && !errors.As(err, &coded) && reason.Of(err).Kind == reason.Refuse {
+		return usagef("%w", err)
+	}
+	return err
+}
+
+// dockerConfig is where docker login leaves credentials; "" when nobody has logged in.
+func dockerConfig(getenv func(string) string) string {
+	dir := getenv("DOCKER_CONFIG")
+	if dir == "" {
+		home := getenv("HOME")
+		if home == "" {
+			return ""
+		}
+		dir = filepath.Join(home, ".docker")
+	}
+	file := filepath.Join(dir, "config.json")
+	if _, err := os.Stat(file); err != nil {
+		return ""
+	}
+	return file
+}

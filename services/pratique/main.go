@@ -1,0 +1,31 @@
+// Pratique scans container images as they are pushed. This program is its command line, and all of its
+// services in one process.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/pratique-sec/pratique/pkg/service"
+	"github.com/pratique-sec/pratique/services/pratique/cmd"
+)
+
+// Stamped by the linker.
+var version, commit = "dev", "unknown"
+
+func main() {
+	// Before anything else: a library that is linked here keeps every record that the default logger gets
+	// in memory until somebody replaces it.
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	os.Exit(run())
+}
+
+func run() int {
+	ctx, stop := service.SignalContext(context.Background())
+	defer stop()
+	return cmd.Run(ctx, os.Args[1:], cmd.Env{
+		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Now: time.Now, Version: version, Commit: commit,
+	})
+}
