@@ -127,6 +127,8 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 	poll := time.NewTicker(b.cfg.Poll)
 	defer poll.Stop()
 
+	pull := &puller{b: b, q: q}
+	defer pull.close()
 	free := make(chan struct{}, slots)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -139,7 +141,7 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 		case <-ctx.Done():
 			return nil
 		}
-		if m := b.sweep(ctx, q, turn); m != nil {
+		if m := pull.sweep(ctx, turn); m != nil {
 			running.Go(func() {
 				defer func() { <-free }()
 				b.deliver(ctx, q, m, ackWait, h)

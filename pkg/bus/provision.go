@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 )
 
 // metadataSchema is the metadata key that holds the schema number.
@@ -22,23 +23,37 @@ const provisionAttempts = 10
 // with a lower schema. Everything else is left alone: an operator's changed limit stays, and so does
 // what a newer release made. Safe to call from any number of processes at once, and again.
 func (b *Bus) Provision(ctx context.Context) error {
+	all, actx := provisioners(ctx)
 	for _, c := range b.streamConfigs() {
-		if err := b.provision(ctx, func() error { return b.ensureStream(ctx, c) }); err != nil {
-			return fmt.Errorf("bus: provision stream %s: %w", c.Name, err)
-		}
+		all.Go(func() error {
+			err := b.provision(actx, func() error { return b.ensureStream(actx, c) })
+			return wrapped("provision stream "+c.Name, err)
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return err
 	}
 	return b.provisionConsumers(ctx, b.cfg.Pools)
 }
 
 // provisionConsumers makes the consumers of EVENTS and WORK for some pools.
 func (b *Bus) provisionConsumers(ctx context.Context, pools []string) error {
+	all, ctx := provisioners(ctx)
 	for _, c := range consumers(pools) {
-		cfg := b.consumerConfig(c)
-		if err := b.provision(ctx, func() error { return b.ensureConsumer(ctx, b.name(c.stream), cfg) }); err != nil {
-			return fmt.Errorf("bus: provision consumer %s of %s: %w", c.name, b.name(c.stream), err)
-		}
+		all.Go(func() error {
+			cfg := b.consumerConfig(c)
+			err := b.provision(ctx, func() error { return b.ensureConsumer(ctx, b.name(c.stream), cfg) })
+			return wrapped("provision consumer "+c.name+" of "+b.name(c.stream), err)
+		})
 	}
-	return nil
+	return all.Wait()
+}
+
+// provisioners: some forty requests, a few at a time.
+func provisioners(ctx context.Context) (*errgroup.Group, context.Context) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	return g, ctx
 }
 
 // provision tries again when another replica was faster with another configuration: the server
@@ -120,4 +135,11 @@ func schemaOf(metadata map[string]string) int {
 		return 0
 	}
 	return n
+}
+
+func wrapped(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("bus: %s: %w", what, err)
 }
