@@ -3,6 +3,7 @@ package layer
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -45,7 +46,12 @@ type engine struct {
 	post     []analyzer.Type // the post-analyzers, sorted
 }
 
-var theEngine = sync.OnceValues(func() (*engine, error) {
+func theEngine(logger *slog.Logger) (*engine, error) {
+	trivylib.Install(logger) // before: analyzers keep the logger that they are made with
+	return newEngine()
+}
+
+var newEngine = sync.OnceValues(func() (*engine, error) {
 	group, err := analyzer.NewAnalyzerGroup(analyzer.AnalyzerOptions{
 		Parallel:             1,
 		DisabledAnalyzers:    disabled,

@@ -62,8 +62,7 @@ func New(c Config) (*InProcess, error) {
 	if c.Bounds == (Bounds{}) {
 		c.Bounds = DefaultBounds
 	}
-	trivylib.Install(c.Logger)
-	e, err := theEngine()
+	e, err := theEngine(c.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +105,7 @@ func (a *InProcess) Analyze(ctx context.Context, l image.Layer, compressed io.Re
 	case <-ctx.Done():
 		return facts.Layer{}, fmt.Errorf("layer: wait for a turn: %w", ctx.Err())
 	}
+	trivylib.Install(a.config.Logger) // again: somebody may have set another default meanwhile
 	javadb.Init(a.java, nil, true, true, types.RegistryOptions{})
 
 	src := &source{ctx: ctx, r: compressed}

@@ -49,6 +49,9 @@ func New(c Config) *Matcher {
 	return &Matcher{config: c}
 }
 
+// sbomAnalyzer is the name of the analyzer that reads SBOMs; its own package links all of analysis.
+const sbomAnalyzer = "sbom"
+
 // scanOptions are those of `trivy image --scanners vuln`.
 var scanOptions = types.ScanOptions{
 	PkgTypes:         []string{types.PkgTypeOS, types.PkgTypeLibrary},
@@ -113,8 +116,21 @@ func decode(img image.Image, layers []facts.Layer) ([]ftypes.BlobInfo, error) {
 		}
 		blobs[i].DiffID = string(l.DiffID)
 		blobs[i].Digest, blobs[i].CreatedBy = string(img.Layers[i].Blob), img.Layers[i].CreatedBy
+		dropChecksums(blobs[i].Applications)
 	}
 	return blobs, nil
+}
+
+// dropChecksums removes what analysis keeps for SBOMs: Trivy has no checksums of language packages in plain
+// reports, and its hash of a package would be another. Those that an SBOM in the image states remain.
+func dropChecksums(apps []ftypes.Application) {
+	for _, app := range apps {
+		for i, p := range app.Packages {
+			if p.AnalyzedBy != sbomAnalyzer {
+				app.Packages[i].Digest = ""
+			}
+		}
+	}
 }
 
 // judge fills the report's OS and results. A database that is damaged faults when it is read, deep inside

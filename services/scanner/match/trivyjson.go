@@ -1,6 +1,7 @@
 package match
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -23,7 +24,7 @@ import (
 
 // TrivyReport writes a report as Trivy's own, for those who read that: json.Marshal gives Trivy's JSON. Each
 // package and each vulnerability is the record that Trivy writes, but for what a report does not keep:
-// InstalledFiles and, on Red Hat, BuildInfo. Of the image's configuration there is what scanning needed, and
+// InstalledFiles, Digest and, on Red Hat, BuildInfo. Of the image's configuration there is what scanning needed, and
 // there is no ReportID.
 func TrivyReport(r *report.Report) (types.Report, error) {
 	out := types.Report{
@@ -70,7 +71,7 @@ func trivyMetadata(r *report.Report) (types.Metadata, error) {
 	}
 	m := types.Metadata{
 		ImageID:     string(img.Config),
-		RepoDigests: []string{ref.Context().Name() + "@" + string(img.Digest)},
+		RepoDigests: []string{ref.Context().Name() + "@" + string(cmp.Or(img.Index, img.Digest))}, // what the tag points at
 		Reference:   name.Reference{Reference: ref},
 		ImageConfig: v1.ConfigFile{
 			Architecture: img.Platform.Architecture, OS: img.Platform.OS, Variant: img.Platform.Variant,
