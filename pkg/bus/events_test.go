@@ -15,6 +15,7 @@ import (
 )
 
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	b := bustest.New(t, bus.Config{}, bus.Options{})
 	first, err := b.PublishEvent(t.Context(), pushEvent("a"))
 	must(t, err)
@@ -48,6 +49,7 @@ func TestEvents(t *testing.T) {
 
 // A full EVENTS refuses, so that ingest can answer 503; it never drops what it has accepted.
 func TestEventsWhenFull(t *testing.T) {
+	t.Parallel()
 	b := bustest.New(t, bus.Config{MaxBytes: 64 << 10}, bus.Options{})
 	big := pushEvent("0")
 	big.Actor = strings.Repeat("x", 10<<10)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestHigherLaneReplacesAQueuedJob(t *testing.T) {
+	t.Parallel()
 	b := bustest.New(t, bus.Config{}, bus.Options{})
 	for _, lane := range []work.Lane{work.Speculative, work.Backfill, work.Interactive} {
 		must(t, b.PublishLayer(t.Context(), layerJob("a", lane, work.S)))
@@ -74,6 +75,7 @@ func between(phase bus.Phase, act func()) bus.Fault {
 
 // The old job is delivered after the promoter looked and before it publishes: the new one waits.
 func TestPromotionOfAJobThatStartsMeanwhile(t *testing.T) {
+	t.Parallel()
 	s := bustest.StartServer(t)
 	worker := bustest.On(t, bustest.Connect(t, s), bus.Config{}, bus.Options{})
 	must(t, worker.PublishLayer(t.Context(), layerJob("a", work.Push, work.S)))
@@ -112,6 +114,7 @@ func TestPromotionOfAJobThatStartsMeanwhile(t *testing.T) {
 
 // The old job is delivered between the publish of the new one and its own deletion: it steps aside.
 func TestPromotionOfAJobThatIsDeliveredTooLate(t *testing.T) {
+	t.Parallel()
 	s := bustest.StartServer(t)
 	worker := bustest.On(t, bustest.Connect(t, s), bus.Config{}, bus.Options{})
 	must(t, worker.PublishLayer(t.Context(), layerJob("a", work.Push, work.S)))
@@ -133,6 +136,7 @@ func TestPromotionOfAJobThatIsDeliveredTooLate(t *testing.T) {
 
 // The promoter dies between its two steps: the new job runs, the old one never does.
 func TestPromoterDies(t *testing.T) {
+	t.Parallel()
 	s := bustest.StartServer(t)
 	worker := bustest.On(t, bustest.Connect(t, s), bus.Config{}, bus.Options{})
 	must(t, worker.PublishLayer(t.Context(), layerJob("a", work.Push, work.S)))

@@ -15,6 +15,7 @@ import (
 )
 
 func TestProvisionAtOnceAndAgain(t *testing.T) {
+	t.Parallel()
 	s := bustest.StartServer(t)
 	var all sync.WaitGroup
 	errs := make(chan error, 8)
@@ -33,6 +34,7 @@ func TestProvisionAtOnceAndAgain(t *testing.T) {
 
 // Two installations on one server share nothing.
 func TestRootsAreApart(t *testing.T) {
+	t.Parallel()
 	nc := bustest.Start(t)
 	one := bustest.On(t, nc, bus.Config{MaxBytes: 64 << 20}, bus.Options{})
 	two := bustest.On(t, nc, bus.Config{MaxBytes: 64 << 20, Root: "other"}, bus.Options{})
@@ -47,6 +49,7 @@ func TestRootsAreApart(t *testing.T) {
 }
 
 func TestProvisionUpdatesOnlyWhatIsOlder(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, schema string
 		updated      bool
@@ -77,6 +80,7 @@ func TestProvisionUpdatesOnlyWhatIsOlder(t *testing.T) {
 
 // A consumer whose filter changes must still deliver what was stored before.
 func TestProvisionReplacesAConsumerWithAnotherFilter(t *testing.T) {
+	t.Parallel()
 	nc := bustest.Start(t)
 	b := bustest.On(t, nc, bus.Config{}, bus.Options{})
 	js, err := jetstream.New(nc)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestGuardRefusesWhileQueuedOrRunning(t *testing.T) {
+	t.Parallel()
 	b := bustest.New(t, bus.Config{}, bus.Options{})
 	job := layerJob("a", work.Push, work.S)
 	must(t, b.PublishLayer(t.Context(), job))
@@ -47,6 +48,7 @@ func TestGuardRefusesWhileQueuedOrRunning(t *testing.T) {
 }
 
 func TestGuardIsPerPoolAndKind(t *testing.T) {
+	t.Parallel()
 	b := bustest.New(t, bus.Config{Pools: []string{work.DefaultPool, "eu west"}}, bus.Options{})
 	job := layerJob("a", work.Push, work.S)
 	must(t, b.PublishLayer(t.Context(), job))
@@ -89,6 +91,7 @@ func TestGuardIsPerPoolAndKind(t *testing.T) {
 }
 
 func TestJobsThatNoConsumerWouldTakeAreRefused(t *testing.T) {
+	t.Parallel()
 	b := bustest.New(t, bus.Config{}, bus.Options{})
 	job := layerJob("a", "urgent", work.S)
 	if err := b.PublishLayer(t.Context(), job); err == nil || reason.Of(err).Kind != reason.Refuse {
@@ -102,6 +105,7 @@ func TestJobsThatNoConsumerWouldTakeAreRefused(t *testing.T) {
 
 // A full WORK is not "somebody is on it", though the server answers both with one code.
 func TestWorkWhenFull(t *testing.T) {
+	t.Parallel()
 	b := bustest.New(t, bus.Config{MaxBytes: 16 << 10}, bus.Options{})
 	var err error
 	for i := 0; err == nil && i < 1000; i++ {
@@ -115,6 +119,7 @@ func TestWorkWhenFull(t *testing.T) {
 // The heart of single flight: publishers in several lanes and classes, workers in several processes,
 // and no key is ever worked on twice at the same time.
 func TestNoKeyRunsTwiceAtATime(t *testing.T) {
+	t.Parallel()
 	const keys, workers = 60, 4
 	s := bustest.StartServer(t)
 	var overlaps, runs atomic.Int64
