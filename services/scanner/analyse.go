@@ -17,7 +17,7 @@ import (
 const (
 	// foreignRetry is how long a job for scanners of another version is handed back each time.
 	foreignRetry = 5 * time.Second
-	// giveUpAttempts is how often a layer is tried at least before Config.GiveUp ends it: one that has
+	// giveUpAttempts is how often a job is tried at least before Config.GiveUp ends it: one that has
 	// been queued for long has not failed for long.
 	giveUpAttempts = 10
 )
@@ -162,8 +162,7 @@ func (s *Service) keep(ctx context.Context, job work.LayerJob, l facts.Layer) er
 func (s *Service) layerFailed(ctx context.Context, job work.LayerJob, d bus.Delivery, whole bool, err error) (string, error) {
 	e := reason.Of(err)
 	if e.Kind == reason.Retry {
-		late := s.now().Sub(d.Queued) > s.cfg.GiveUp && d.Attempt >= giveUpAttempts
-		if !late || e.Code == reason.WrongAnalysis || ctx.Err() != nil {
+		if e.Code == reason.WrongAnalysis || ctx.Err() != nil || !s.late(d) {
 			return layerRetried, err
 		}
 		e, whole = reason.Refusef(e.Code, "failed for %s: %w", s.cfg.GiveUp, err), false
@@ -175,6 +174,11 @@ func (s *Service) layerFailed(ctx context.Context, job work.LayerJob, d bus.Deli
 		key = facts.SourceVerdictKey(job.Key, job.Host, job.Repository)
 	}
 	return layerRefused, s.refuseLayer(ctx, job, key, e)
+}
+
+// late tells whether a job has failed for so long that it is not expected to pass any more.
+func (s *Service) late(d bus.Delivery) bool {
+	return s.now().Sub(d.Queued) > s.cfg.GiveUp && d.Attempt >= giveUpAttempts
 }
 
 // refuseLayer remembers why, tells the planners, and makes the job a dead letter.

@@ -52,10 +52,10 @@ func (s *Service) decideImage(ctx context.Context, job work.MatchJob, d bus.Deli
 	r, err := s.matcher.Match(ctx, job, layers)
 	if err != nil {
 		e := reason.Of(err)
-		if e.Kind == reason.Retry {
-			return matchRetried, fmt.Errorf("match image %s: %w", job.Image.Digest, err)
+		if e.Kind == reason.Retry && (e.Code == reason.NoDatabase || ctx.Err() != nil || !s.late(d)) {
+			return matchRetried, err
 		}
-		return s.refuseImage(ctx, job, &reason.Error{Kind: e.Kind, Code: e.Code, Err: err})
+		return s.refuseImage(ctx, job, reason.Refusef(e.Code, "%w", err))
 	}
 	s.metrics.matchSeconds.Observe(time.Since(start).Seconds())
 	return s.settle(ctx, job, r)

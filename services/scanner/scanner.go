@@ -33,7 +33,7 @@ type Config struct {
 	// PoisonAfter is how many attempts may have ended with their process before a job is refused as
 	// poison (5).
 	PoisonAfter int
-	// GiveUp is how long a layer may fail in a way that could pass before it is refused (24 h).
+	// GiveUp is how long a job may fail in a way that could pass before it is refused (24 h).
 	GiveUp time.Duration
 	// ForeignAfter is how long a layer job for scanners of another version is handed back before it is
 	// dropped (1 h): planners that still want it publish it again.
