@@ -55,8 +55,8 @@ func newClient(t *testing.T, cfg registry.Config, opts registry.Options) *regist
 	return c
 }
 
-// wantReason fails unless err carries the kind and code.
-func wantReason(t *testing.T, err error, kind reason.Kind, code reason.Code) *reason.Error {
+// wantReason fails unless err carries the kind and code, and answers how long it asks to wait.
+func wantReason(t *testing.T, err error, kind reason.Kind, code reason.Code) time.Duration {
 	t.Helper()
 	if err == nil {
 		t.Fatalf("no error, want %s", code)
@@ -65,7 +65,7 @@ func wantReason(t *testing.T, err error, kind reason.Kind, code reason.Code) *re
 	if e.Kind != kind || e.Code != code {
 		t.Fatalf("error is kind %d, code %s, want %d, %s: %v", e.Kind, e.Code, kind, code, err)
 	}
-	return e
+	return e.RetryAfter
 }
 
 // put stores a blob or manifest in a registry that takes pushes.
@@ -187,9 +187,8 @@ func TestStatusesBecomeDecisions(t *testing.T) {
 			c := newClient(t, registry.Config{Hosts: map[string]registry.Host{host: {Plain: true}}},
 				registry.Options{Now: func() time.Time { return now }})
 			_, err := c.Resolve(t.Context(), host, repo, "v1")
-			e := wantReason(t, err, tc.kind, tc.code)
-			if e.RetryAfter != tc.wait {
-				t.Errorf("RetryAfter = %v, want %v", e.RetryAfter, tc.wait)
+			if wait := wantReason(t, err, tc.kind, tc.code); wait != tc.wait {
+				t.Errorf("RetryAfter = %v, want %v", wait, tc.wait)
 			}
 			_, _, err = c.Manifest(t.Context(), host, repo, image.DigestOf(nil))
 			wantReason(t, err, tc.kind, tc.code)
@@ -348,7 +347,7 @@ func TestCutOffStreams(t *testing.T) {
 				if err != nil {
 					panic(err)
 				}
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n%s\r\n%s", tc.header, body[:500])
 			}}))
 			r, err := client(t, host).Blob(t.Context(), host, repo, image.DigestOf(body), int64(len(body)))

@@ -43,7 +43,7 @@ func Run(ctx context.Context, log *slog.Logger, drain time.Duration, tasks ...Ta
 	var errs []error
 	note := func(e ended) {
 		delete(running, e.task)
-		if e.err != nil && !(ctx.Err() != nil && errors.Is(e.err, context.Canceled)) {
+		if told := ctx.Err() != nil && errors.Is(e.err, context.Canceled); e.err != nil && !told {
 			errs = append(errs, fmt.Errorf("%s: %w", tasks[e.task].Name, e.err))
 		}
 	}

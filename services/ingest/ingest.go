@@ -92,7 +92,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
-	l, err := net.Listen("tcp", cfg.Listen)
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", cfg.Listen) // ends at once: nothing to cancel
 	if err != nil {
 		return nil, fmt.Errorf("ingest: listen: %w", err)
 	}

@@ -126,7 +126,7 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, err := ingest.New(tc.cfg, ingest.Deps{Logger: slog.New(slog.DiscardHandler)})
 			if err == nil {
-				s.Close()
+				_ = s.Close()
 				t.Fatal("no error")
 			}
 			if !strings.Contains(err.Error(), tc.want) {
@@ -142,7 +142,7 @@ func TestAnonymousIsWarnedOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	if !strings.Contains(out.String(), "level=WARN") {
 		t.Errorf("no warning: %q", out.String())
 	}

@@ -131,14 +131,11 @@ func Loopback(address string) bool {
 func (d *Door) instrument(route string, h http.Handler) http.Handler {
 	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, s := d.now(), &statusWriter{ResponseWriter: w}
+		defer func() { d.metrics.answered(route, s.status, d.now().Sub(start)) }()
 		defer func() {
 			if p := recover(); p != nil {
-				d.log.ErrorContext(r.Context(), "handler panicked", slog.String("route", route), slog.Any("panic", p))
-				if s.status == 0 {
-					d.fail(s, r, reason.Retryf(reason.Internal, "handler panicked"))
-				}
+				d.panicked(s, r, route, p)
 			}
-			d.metrics.answered(route, s.status, d.now().Sub(start))
 		}()
 		h.ServeHTTP(s, r)
 	})
@@ -148,6 +145,14 @@ func (d *Door) instrument(route string, h http.Handler) http.Handler {
 	}
 	opts = append(opts, otelhttp.WithSpanNameFormatter(func(string, *http.Request) string { return route }))
 	return otelhttp.NewHandler(counted, route, opts...)
+}
+
+// panicked answers for a handler that did not, so that the sender tries again.
+func (d *Door) panicked(w *statusWriter, r *http.Request, route string, p any) {
+	d.log.ErrorContext(r.Context(), "handler panicked", slog.String("route", route), slog.Any("panic", p))
+	if w.status == 0 {
+		d.fail(w, r, reason.Retryf(reason.Internal, "handler panicked"))
+	}
 }
 
 // statusWriter remembers the status.

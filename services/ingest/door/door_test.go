@@ -207,7 +207,7 @@ func TestIdempotencyKey(t *testing.T) {
 		_, body := f.do(t, "POST", "/v1/scans", `{"reference":"`+ref+`"}`, headers...)
 		return body
 	}
-	if post("nginx") == post("nginx") {
+	if one, two := post("nginx"), post("nginx"); one == two {
 		t.Error("two requests without a key are one")
 	}
 	first := post("nginx", "Idempotency-Key", "k")
@@ -307,7 +307,7 @@ func TestReports(t *testing.T) {
 			continue
 		}
 		lines := strings.Split(strings.TrimSuffix(body, "\n"), "\n")
-		if resp.StatusCode != 200 || len(lines) != want {
+		if resp.StatusCode != http.StatusOK || len(lines) != want {
 			t.Errorf("%s: %d with %d lines, want %d", path, resp.StatusCode, len(lines), want)
 			continue
 		}
@@ -384,11 +384,11 @@ func TestTheBusIsAway(t *testing.T) {
 func TestTheBusFailsHalfway(t *testing.T) {
 	f := open(t, door.Config{}, nil)
 	f.bus.err, f.bus.after = errors.New("full"), 1
-	if resp, _ := f.do(t, "POST", "/v1/events/distribution", notification); resp.StatusCode != 503 {
+	if resp, _ := f.do(t, "POST", "/v1/events/distribution", notification); resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("status %d, want 503", resp.StatusCode)
 	}
 	f.bus.err = nil
-	if resp, _ := f.do(t, "POST", "/v1/events/distribution", notification); resp.StatusCode != 202 {
+	if resp, _ := f.do(t, "POST", "/v1/events/distribution", notification); resp.StatusCode != http.StatusAccepted {
 		t.Errorf("status %d, want 202", resp.StatusCode)
 	}
 	if n := len(f.bus.events); n != 2 {
@@ -405,7 +405,7 @@ func TestABugIsNoCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest("POST", "/v1/scans", strings.NewReader(`{"reference":"nginx"}`))
+	r := httptest.NewRequest(http.MethodPost, "/v1/scans", strings.NewReader(`{"reference":"nginx"}`))
 	r.Header.Set("Content-Type", "application/json")
 	d.ServeHTTP(w, r)
 	wantProblem(t, w.Result(), w.Body.String(), 503, reason.Internal, "later")

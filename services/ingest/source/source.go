@@ -23,9 +23,10 @@ type Source struct {
 // All lists every sender that is understood.
 var All = []Source{distribution}
 
-// Drop is why an element of a body became no event. The values are metric labels.
+// Drop is why an element of a body became no event.
 type Drop string
 
+// The values are metric labels.
 const (
 	DropPull     Drop = "pull"     // nothing changed
 	DropMount    Drop = "mount"    // a blob was linked; its manifest has an event of its own
