@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
 
 	"github.com/pratique-sec/pratique/pkg/service"
 	"github.com/pratique-sec/pratique/services/pratique/cmd"
+	"github.com/pratique-sec/pratique/services/scanner/layer"
 )
 
 // Stamped by the linker.
@@ -23,6 +25,11 @@ func main() {
 }
 
 func run() int {
+	defer func() {
+		if err := layer.CleanUp(); err != nil {
+			fmt.Fprintf(os.Stderr, "pratique: remove temporary files: %v\n", err)
+		}
+	}()
 	ctx, stop := service.SignalContext(context.Background())
 	defer stop()
 	return cmd.Run(ctx, os.Args[1:], cmd.Env{

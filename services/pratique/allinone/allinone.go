@@ -43,12 +43,13 @@ type Config struct {
 	Registries registry.Config  // the zero value allows none
 	Platforms  []image.Platform // of an index; linux/amd64 when empty
 
-	API        string   // address of ingest; "" is a free port of 127.0.0.1
-	TokenFiles []string // for the API; none: only this machine is answered
-	NATS       string   // address on which others on this machine reach NATS, "127.0.0.1:0"; "": nobody does
-	Redis      string   // URL of a Redis in front of the facts; "": none
-	Database   string   // vulnerability database to load at the start, folder or archive; "": none
-	JavaIndex  string   // the same for jars
+	API        string        // address of ingest; "" is a free port of 127.0.0.1
+	TokenFiles []string      // for the API; none: only this machine is answered
+	NATS       string        // address on which others on this machine reach NATS, "127.0.0.1:0"; "": nobody does
+	Redis      string        // URL of a Redis in front of the facts; "": none
+	Database   string        // vulnerability database to load at the start, folder or archive; "": none
+	JavaIndex  string        // the same for jars
+	GiveUp     time.Duration // how long a registry may not answer; 0: the services' default, a day
 	Version    string
 }
 
@@ -159,7 +160,7 @@ func load(ctx context.Context, b *bus.Bus, s *state, cfg Config, log *slog.Logge
 		}
 		p, err := LoadDatabase(ctx, b, of.kind, of.path, s.path(workFolder))
 		if err != nil {
-			return err
+			return &DatabaseError{of.kind, err}
 		}
 		log.InfoContext(ctx, "database loaded", slog.String("kind", string(of.kind)), slog.String("digest", p.Digest))
 	}
@@ -192,13 +193,13 @@ func services(cfg Config, d Deps, b *bus.Bus, store facts.Store, eng *engine.Eng
 		return nil, "", err
 	}
 	plan, err := layercache.New(
-		layercache.Config{Platforms: cfg.Platforms, Version: cfg.Version},
+		layercache.Config{Platforms: cfg.Platforms, GiveUp: cfg.GiveUp, Version: cfg.Version},
 		layercache.Deps{Bus: b, Registry: registries, Facts: store, Logger: d.Logger, Registerer: d.Registerer, Tracer: d.Tracer, Now: d.Now})
 	if err != nil {
 		return nil, "", err
 	}
 	scan, err := scanner.New(
-		scanner.Config{LayerSlots: layerSlots},
+		scanner.Config{LayerSlots: layerSlots, GiveUp: cfg.GiveUp},
 		scanner.Deps{
 			Bus: b, Registry: registries, Facts: store, Analyzer: eng, Matcher: eng, Databases: eng,
 			Engine: eng.Versions(), Logger: d.Logger, Registerer: d.Registerer, Now: d.Now,

@@ -26,3 +26,12 @@ func LoadDatabase(ctx context.Context, b *bus.Bus, kind vulndb.Kind, path, tmp s
 	}
 	return b.PutPointer(ctx, packed.Pointer)
 }
+
+// DatabaseError says which of the configured databases could not be loaded.
+type DatabaseError struct {
+	Kind vulndb.Kind
+	Err  error
+}
+
+func (e *DatabaseError) Error() string { return "load " + string(e.Kind) + ": " + e.Err.Error() }
+func (e *DatabaseError) Unwrap() error { return e.Err }

@@ -55,8 +55,8 @@ type cli struct {
 }
 
 type logFlags struct {
-	LogLevel  slog.Level `help:"Least severe log line to write to stderr: debug, info, warn or error." default:"warn"`
-	LogFormat string     `help:"How log lines are written: text or json." enum:"text,json" default:"text"`
+	LogLevel  *slog.Level `help:"Least severe log line to write to stderr: debug, info, warn or error (default: info for up, else error)." placeholder:"LEVEL"`
+	LogFormat string      `help:"How log lines are written: text or json." enum:"text,json" default:"text"`
 }
 
 // runner is what each verb is given beside its flags.
@@ -128,7 +128,7 @@ func Run(ctx context.Context, args []string, env Env) (code int) {
 	if err != nil {
 		return fail(usagef("%w%s", err, hint(err)))
 	}
-	log, err := service.NewLogger(env.Stderr, service.LogConfig{Format: c.Log.LogFormat, Level: c.Log.LogLevel})
+	log, err := service.NewLogger(env.Stderr, service.LogConfig{Format: c.Log.LogFormat, Level: c.level(parsed)})
 	if err != nil {
 		return fail(usagef("--log-format: %w", err))
 	}
@@ -136,6 +136,18 @@ func Run(ctx context.Context, args []string, env Env) (code int) {
 		return fail(err)
 	}
 	return ExitOK
+}
+
+// level is what is logged: a server tells what it does, a command only what went wrong.
+func (c *cli) level(parsed *kong.Context) slog.Level {
+	switch {
+	case c.Log.LogLevel != nil:
+		return *c.Log.LogLevel
+	case parsed.Command() == "up":
+		return slog.LevelInfo
+	default:
+		return slog.LevelError
+	}
 }
 
 // hint says where to read on after a parse error.

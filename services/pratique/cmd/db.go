@@ -33,7 +33,7 @@ func (c *dbLoadCmd) Run(ctx context.Context, r *runner) error {
 	defer leave()
 	p, err := allinone.LoadDatabase(ctx, b, kind, c.Path, os.TempDir())
 	if err != nil {
-		return err
+		return databaseError("PATH", err)
 	}
 	return r.err().Linef("%s %s loaded, made %s", p.Kind, p.Digest, p.UpdatedAt.UTC().Format("2006-01-02 15:04 MST"))
 }

@@ -42,7 +42,7 @@ func (c *scanCmd) embedded(ctx context.Context, r *runner, req request) (err err
 		Registries: registry.Config{Hosts: hosts, DockerConfig: dockerConfig(r.Getenv)},
 		Platforms:  req.platforms,
 		Database:   c.DB, JavaIndex: c.JavaDB,
-		Version: r.Version,
+		GiveUp: c.RetryFor, Version: r.Version,
 	}
 	deps := allinone.Deps{Logger: r.log, Now: r.Now, Tracer: tracer}
 	return setupError(allinone.Run(ctx, cfg, deps, func(ctx context.Context, s *allinone.System) error {

@@ -29,18 +29,32 @@ type scanCmd struct {
 	Server    string `help:"Have a running server scan instead (ingest's address)." placeholder:"URL"`
 	TokenFile string `help:"File whose first line is the token for --server." placeholder:"FILE"`
 
-	FailOn  string        `help:"Exit with 1 when a vulnerability of this severity or a higher one is found: unknown, low, medium, high or critical." enum:",unknown,low,medium,high,critical" default:"" placeholder:"SEVERITY"`
-	Output  string        `short:"o" help:"table, json (our report, an object a line) or trivy (Trivy's JSON report)." enum:"table,json,trivy" default:"table"`
-	Timeout time.Duration `help:"Give up on what is not decided by then." default:"30m"`
-	Quiet   bool          `short:"q" help:"No progress on stderr."`
+	FailOn   *severity     `help:"Exit with 1 when a vulnerability of this severity or a higher one is found: unknown, low, medium, high or critical." placeholder:"SEVERITY"`
+	Output   string        `short:"o" help:"table, json (our report, an object a line) or trivy (Trivy's JSON report)." enum:"table,json,trivy" default:"table"`
+	Timeout  time.Duration `help:"Give up on what is not decided by then." default:"30m"`
+	RetryFor time.Duration `help:"How long to go on asking a registry that does not answer." default:"1m"`
+	Quiet    bool          `short:"q" help:"No progress on stderr."`
 }
 
 // request is a checked command line.
 type request struct {
 	refs      []image.Reference
 	platforms []image.Platform
-	threshold report.Severity
-	limited   bool // by the threshold
+	threshold *severity // nil: none
+}
+
+// severity is a flag's value.
+type severity report.Severity
+
+// UnmarshalText reads a severity's name.
+func (s *severity) UnmarshalText(b []byte) error {
+	for of := report.Unknown; of <= report.Critical; of++ {
+		if strings.EqualFold(of.String(), string(b)) {
+			*s = severity(of)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of unknown, low, medium, high, critical", b)
 }
 
 func (c *scanCmd) Run(ctx context.Context, r *runner) error {
@@ -61,7 +75,7 @@ func (c *scanCmd) Run(ctx context.Context, r *runner) error {
 }
 
 func (c *scanCmd) check() (request, error) {
-	var req request
+	req := request{threshold: c.FailOn}
 	for _, s := range c.Refs {
 		ref, err := image.ParseReference(s)
 		if err != nil {
@@ -76,16 +90,11 @@ func (c *scanCmd) check() (request, error) {
 		}
 		req.platforms = append(req.platforms, p)
 	}
-	if c.FailOn != "" {
-		req.limited = true
-		for s := report.Unknown; s <= report.Critical; s++ {
-			if s.String() == c.FailOn {
-				req.threshold = s
-			}
-		}
-	}
 	if c.Timeout <= 0 {
 		return req, usagef("--timeout %v: must be positive", c.Timeout)
+	}
+	if c.RetryFor <= 0 {
+		return req, usagef("--retry-for %v: must be positive", c.RetryFor)
 	}
 	if c.Server == "" && c.TokenFile != "" {
 		return req, usagef("--token-file: goes with --server URL")
@@ -184,12 +193,12 @@ func (req request) judge(r *report.Report) int {
 	if r.Outcome == report.Failed || r.Outcome == report.Partial {
 		return ExitFailed
 	}
-	if !req.limited {
+	if req.threshold == nil {
 		return ExitOK
 	}
 	for _, res := range r.Results {
 		for i := range res.Vulnerabilities {
-			if res.Vulnerabilities[i].Severity >= req.threshold {
+			if res.Vulnerabilities[i].Severity >= report.Severity(*req.threshold) {
 				return ExitThreshold
 			}
 		}

@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/pratique-sec/pratique/pkg/reason"
 	"github.com/pratique-sec/pratique/pkg/registry"
 	"github.com/pratique-sec/pratique/pkg/service"
+	"github.com/pratique-sec/pratique/pkg/vulndb"
 	"github.com/pratique-sec/pratique/services/pratique/allinone"
 )
 
@@ -115,14 +117,34 @@ func (c *upCmd) config(r *runner) (allinone.Config, error) {
 
 // setupError tells a mistake in configuration from what failed later.
 func setupError(err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, allinone.ErrInUse) {
 		return usagef("--state: %w", err)
 	}
-	var coded *codeError
-	if err != nil && !errors.As(err, &coded) && reason.Of(err).Kind == reason.Refuse {
+	if _, ok := errors.AsType[*codeError](err); ok {
+		return err
+	}
+	if db, ok := errors.AsType[*allinone.DatabaseError](err); ok {
+		flag := "--db"
+		if db.Kind == vulndb.Java {
+			flag = "--java-db"
+		}
+		return databaseError(flag, db.Err)
+	}
+	if reason.Of(err).Kind == reason.Refuse {
 		return usagef("%w", err)
 	}
 	return err
+}
+
+// databaseError tells a file that is no database, which is a mistake, from one that could not be loaded.
+func databaseError(name string, err error) error {
+	if e := reason.Of(err); e.Kind == reason.Refuse {
+		return usagef("%s: %w", name, e.Err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // dockerConfig is where docker login leaves credentials; "" when nobody has logged in.

@@ -170,7 +170,8 @@ func (d *demo) farewell() error {
 	next := []string{
 		"Try next:",
 		"  pratique scan --db DIR|TAR IMAGE      scan an image of yours (a Trivy DB is what DIR|TAR is)",
-		"  pratique up --db DIR|TAR              run all of it for a registry: point its notifications to /v1/events/distribution",
+		"  pratique up --registry HOST --db DIR|TAR",
+		"                                        run all of it for a registry, whose notifications go to /v1/events/distribution",
 		"  make demo KEEP=1                      leave this running and look around",
 	}
 	if d.Keep {

@@ -1,6 +1,8 @@
 package render
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"charm.land/lipgloss/v2"
@@ -30,7 +32,7 @@ func (p Printer) Delta(d finding.Delta) error {
 		clean(d.Finding.Vulnerability), clean(d.Finding.Package), clean(Asset(d.Asset)), clean(change(d)))
 }
 
-// Findings lists the open findings of one asset.
+// Findings lists the open findings of one asset, the gravest first.
 func (p Printer) Findings(s finding.State) error {
 	if err := p.Linef("%s  %s", p.Bold(clean(Asset(s.Asset))), p.Faint(short(s.Image)+"  "+plural(len(s.Open), "open finding", "open findings"))); err != nil {
 		return err
@@ -39,7 +41,10 @@ func (p Printer) Findings(s finding.State) error {
 		return nil
 	}
 	rows := make([][]cell, 0, len(s.Open))
-	for _, f := range s.Open {
+	open := slices.SortedStableFunc(slices.Values(s.Open), func(a, b finding.Finding) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Package, b.Package), cmp.Compare(a.Vulnerability, b.Vulnerability))
+	})
+	for _, f := range open {
 		rows = append(rows, []cell{
 			styled("  "+strings.ToUpper(f.Severity.String()), severityStyle(f.Severity)),
 			text(f.Vulnerability), text(f.Package), text(strings.Join(f.Versions, ", ")), text(f.Fixed), text(f.Title),

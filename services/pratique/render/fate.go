@@ -23,7 +23,11 @@ func (p Printer) Fate(f fate.Fate, now time.Time) error {
 		{"detail", f.Detail},
 		{"trace", f.TraceID},
 	}
-	if err := p.Linef("%s", p.Bold(clean(f.Reference.String()))); err != nil {
+	name := f.Reference
+	if name.Tag != "" {
+		name.Digest = "" // where the tag pointed when it was asked about; the images below say where it does
+	}
+	if err := p.Linef("%s", p.Bold(clean(name.String()))); err != nil {
 		return err
 	}
 	if err := p.pairs(rows); err != nil {

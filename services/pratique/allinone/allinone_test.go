@@ -1,0 +1,126 @@
+package allinone
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pratique-sec/pratique/pkg/registry"
+)
+
+func TestStateHasOneOwner(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := openState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openState(dir); !errors.Is(err, ErrInUse) {
+		t.Errorf("second owner: %v", err)
+	}
+	first, err := s.seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.announce(Endpoint{NATS: "nats://127.0.0.1:4", API: "http://127.0.0.1:5"}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := Find(dir)
+	if err != nil || e.NATS != "nats://127.0.0.1:4" || e.API != "http://127.0.0.1:5" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	for _, name := range []string{seedFile, endpointFile} {
+		st, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v", name, st.Mode())
+		}
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Find(dir); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("after close: %v", err)
+	}
+
+	s, err = openState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	again, err := s.seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, errOne := first.PublicKey()
+	two, errTwo := again.PublicKey()
+	if one != two || errOne != nil || errTwo != nil {
+		t.Errorf("another key after a restart: %s, %s", one, two)
+	}
+}
+
+func TestNATSIsForThisMachineAlone(t *testing.T) {
+	for address, ok := range map[string]bool{
+		"127.0.0.1:0": true, "[::1]:4222": true,
+		"0.0.0.0:4222": false, ":4222": false, "10.1.2.3:4222": false, "localhost:4222": false, "127.0.0.1": false, "127.0.0.1:x": false, "127.0.0.1:70000": false,
+	} {
+		if _, _, err := loopback(address); (err == nil) != ok {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+// A body that is done ends everything; what it answers is the answer.
+func TestRunEndsWithItsBody(t *testing.T) {
+	dir := t.TempDir()
+	mine := errors.New("mine")
+	err := Run(t.Context(), Config{State: dir, NATS: "127.0.0.1:0"}, Deps{Logger: slog.New(slog.DiscardHandler)},
+		func(ctx context.Context, s *System) error {
+			if !strings.HasPrefix(s.API, "http://127.0.0.1:") {
+				t.Errorf("API at %q", s.API)
+			}
+			if _, err := s.Bus.Backlog(ctx); err != nil {
+				t.Error(err)
+			}
+			if _, err := Find(dir); err != nil {
+				t.Error(err)
+			}
+			return mine
+		})
+	if !errors.Is(err, mine) {
+		t.Errorf("%v", err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range left {
+		if f.Name() == endpointFile || f.Name() == workFolder {
+			t.Errorf("%s is left", f.Name())
+		}
+	}
+}
+
+func TestRunNamesWhatIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		cfg  Config
+		want string
+	}{
+		"nats":     {Config{NATS: "0.0.0.0:1"}, "only loopback"},
+		"redis":    {Config{Redis: "http://x"}, "redis://"},
+		"database": {Config{Database: t.TempDir()}, "load vulndb"},
+		"host":     {Config{Registries: registry.Config{Hosts: map[string]registry.Host{"https://x": {}}}}, "hosts"},
+		"api":      {Config{API: "0.0.0.0:0"}, "token files"},
+	} {
+		c.cfg.State = t.TempDir()
+		err := Run(t.Context(), c.cfg, Deps{Logger: slog.New(slog.DiscardHandler)}, func(context.Context, *System) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q in it", name, err, c.want)
+		}
+	}
+}
