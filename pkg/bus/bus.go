@@ -49,7 +49,8 @@ type Config struct {
 	// each further one, up to maxBackoff times as long.
 	Backoff time.Duration
 	// MaxBytes is the size limit of each stream and bucket that has no smaller one in streams.go. The
-	// server reserves all of them when they are made: its store limit must be at least 12 times as much.
+	// server reserves every limit when it makes the stream: its own store limit must be above the sum,
+	// which is 12 times this and some 6 GiB more (at most 19 times, where this is small).
 	MaxBytes int64
 	// Pools are the scanner pools that layer jobs can be published to; DefaultPool when empty.
 	Pools []string

@@ -164,13 +164,13 @@ func TestWhatComesBack(t *testing.T) {
 // A handler may take many times the AckWait: while it runs, nobody else gets its message.
 func TestLongHandlersAreKeptAlive(t *testing.T) {
 	t.Parallel()
-	const ackWait = 200 * time.Millisecond
+	const ackWait = 1500 * time.Millisecond
 	b := bustest.New(t, bus.Config{AckWait: ackWait}, bus.Options{})
 	must(t, b.PublishLayer(t.Context(), layerJob("a", work.Push, work.S)))
 	runs := make(chan int, 10)
 	layers(t, b, 2, func(_ context.Context, _ work.LayerJob, d bus.Delivery) error {
 		runs <- d.Attempt
-		<-time.After(5 * ackWait)
+		<-time.After(3 * ackWait)
 		return nil
 	})
 	receive(t, "the job", runs)
