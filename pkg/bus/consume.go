@@ -137,6 +137,7 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 		select {
 		case free <- struct{}{}:
 		case <-b.died:
+			cancel() // the dead handlers too
 			return errDead
 		case <-ctx.Done():
 			return nil
@@ -153,6 +154,7 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 		case <-wake:
 		case <-poll.C:
 		case <-b.died:
+			cancel() // the dead handlers too
 			return errDead
 		case <-ctx.Done():
 			return nil

@@ -65,6 +65,30 @@ func TestKilledBeforeItsAckTheJobComesBack(t *testing.T) {
 	idle(t, next)
 }
 
+// A process that dies takes all its handlers with it.
+func TestDeathEndsEveryHandler(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t, bus.Config{}, bus.Options{Fault: killAt("ack WORK.layer", bus.Before)})
+	waiting := make(chan struct{})
+	must(t, b.PublishLayer(t.Context(), layerJob("waits", work.Interactive, work.S)))
+	must(t, b.PublishLayer(t.Context(), layerJob("dies", work.Push, work.S)))
+	ended := make(chan error, 1)
+	go func() {
+		ended <- b.ConsumeLayers(t.Context(), work.DefaultPool, 2, func(ctx context.Context, j work.LayerJob, _ bus.Delivery) error {
+			if j.Lane == work.Push {
+				<-waiting
+				return nil
+			}
+			close(waiting)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	}()
+	if err := receive(t, "the end", ended); err == nil {
+		t.Error("still alive")
+	}
+}
+
 // Attempts that take their process with them are counted from the second delivery on; those that end
 // are not, whatever the delivery count says.
 func TestAttemptsThatNeverEnd(t *testing.T) {

@@ -20,12 +20,12 @@ import (
 const (
 	// settleTimeout bounds what follows a handler, also when its context has ended.
 	settleTimeout = 10 * time.Second
-	// maxBackoff and maxBusyBackoff are the longest delays, in units of Config.Backoff. Being busy is
-	// no failure: the job that is in the way is usually a matter of seconds.
+	// The longest delays, in units of Config.Backoff. Being busy is no failure: the job that is in the
+	// way is usually a matter of seconds.
 	maxBackoff     = 300
 	maxBusyBackoff = 10
-	// holdBackDelay is how long a job waits for the one that it replaced to end, each time.
-	holdBackDelay = 20 * time.Millisecond
+	// maxHoldBack: a job that waits for the one it replaced is in no hurry, that one does its work.
+	maxHoldBack = 2
 )
 
 // Outcomes of a delivery, as the metrics count them.
@@ -105,7 +105,7 @@ func (b *Bus) attempt(ctx context.Context, q queue, m *nats.Msg, d Delivery, h h
 		case t == stepAside:
 			return outcomeReplaced, b.ack(ctx, q, m)
 		case t == holdBack:
-			return outcomeHeld, b.nak(ctx, q, m, holdBackDelay)
+			return outcomeHeld, b.nak(ctx, q, m, b.backoff(d.Attempt, maxHoldBack))
 		case q.attempts && d.Attempt > 1:
 			record = j.kind + "." + keyToken(j.key)
 			d.Opened, err = b.openAttempt(ctx, record)
