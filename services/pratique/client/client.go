@@ -50,11 +50,15 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Poll == 0 {
 		cfg.Poll = 500 * time.Millisecond
 	}
-	c := &Client{base: base, cfg: cfg, http: &http.Client{Timeout: 2 * time.Minute}}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second}
+	c := &Client{base: base, cfg: cfg, http: &http.Client{Timeout: 2 * time.Minute, Transport: transport}}
 	// A token goes to the server that was named, and nowhere else.
 	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
 }
+
+// Close lets go of connections. A server that drains waits for those that were opened and never used.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Scan asks for a scan and returns the id to ask for it by. The request is stored when it returns.
 func (c *Client) Scan(ctx context.Context, r wire.ScanRequest) (string, error) {

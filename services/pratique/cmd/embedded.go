@@ -53,6 +53,7 @@ func (c *scanCmd) embedded(ctx context.Context, r *runner, req request) (err err
 		if err != nil {
 			return err
 		}
+		defer api.Close()
 		return c.scan(ctx, r, api, req)
 	}))
 }

@@ -69,6 +69,7 @@ func (c *scanCmd) Run(ctx context.Context, r *runner) error {
 		if err != nil {
 			return err
 		}
+		defer api.Close()
 		return c.scan(ctx, r, api, req)
 	}
 	return c.embedded(ctx, r, req)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
 	"time"
 
@@ -25,8 +26,8 @@ import (
 // decided bounds how long the images of one day may take, on a slow and busy machine.
 const decided = 3 * time.Minute
 
-// drain is how long the registry may take to answer what it was asked.
-const drain = 5 * time.Second
+// headerTimeout bounds how long a client of the registry may take to say what it wants.
+const headerTimeout = 5 * time.Second
 
 // Config of a demo.
 type Config struct {
@@ -85,7 +86,8 @@ func (d *demo) run(ctx context.Context, listener net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		r := NewRegistry(RegistryConfig{Notify: d.system.API + "/v1/events/distribution", Logger: d.Logger, Now: d.Now})
-		return service.ServeHTTP(ctx, listener, r, service.TLSFiles{}, drain, d.Logger)
+		defer r.Close()
+		return serve(ctx, listener, r)
 	})
 	d.subscribe(ctx, g)
 	g.Go(func() error {
@@ -97,6 +99,17 @@ func (d *demo) run(ctx context.Context, listener net.Listener) error {
 		return nil // interrupted: nothing went wrong
 	}
 	return err
+}
+
+// serve serves the registry until ctx ends, and then at once no more: it holds nothing worth a drain.
+func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("demo registry: %w", err)
+	}
+	return nil
 }
 
 func (d *demo) show(ctx context.Context) error {

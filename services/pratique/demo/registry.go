@@ -48,9 +48,12 @@ func NewRegistry(cfg RegistryConfig) *Registry {
 	return &Registry{
 		inner:  registry.New(registry.Logger(log.New(io.Discard, "", 0))),
 		notify: cfg.Notify, header: cfg.Header, log: cfg.Logger, now: cfg.Now,
-		client: &http.Client{Timeout: 10 * time.Second},
+		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}},
 	}
 }
+
+// Close lets go of connections to the endpoint, which would wait for them when it drains.
+func (r *Registry) Close() { r.client.CloseIdleConnections() }
 
 // envelope is the body of a notification, as Distribution 3 writes it.
 type envelope struct {

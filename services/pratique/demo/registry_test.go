@@ -47,9 +47,11 @@ func TestRegistryTellsOfEachManifest(t *testing.T) {
 	hook := httptest.NewServer(e)
 	defer hook.Close()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	registry := httptest.NewServer(NewRegistry(RegistryConfig{
+	notifying := NewRegistry(RegistryConfig{
 		Notify: hook.URL, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return at },
-	}))
+	})
+	defer notifying.Close()
+	registry := httptest.NewServer(notifying)
 	defer registry.Close()
 	host := strings.TrimPrefix(registry.URL, "http://")
 
