@@ -55,8 +55,8 @@ func (e *evaluation) deleted(ctx context.Context) error {
 
 func concerns(r image.Reference, rec track.Record) bool {
 	switch {
-	case rec.Digest == "" && len(rec.Platforms) == 0:
-		return false // closed, and all its assets with it
+	case rec.Digest == "":
+		return len(rec.Platforms) > 0 // gone already; a closing that was interrupted is finished
 	case r.Tag == "" && r.Digest == "":
 		return true
 	case r.Digest != "" && r.Digest == rec.Digest:

@@ -273,8 +273,8 @@ func (e *evaluation) judge(ctx context.Context) error {
 		Lane:       e.job.Lane,
 		Origin:     e.job.Origin,
 	}
-	if err := e.keep(ctx, j); err != nil {
-		return err
+	if err := e.bus.PutImage(ctx, j); err != nil {
+		return fmt.Errorf("keep image: %w", err)
 	}
 	// Asked after the image was kept: a database that comes now finds it there and matches it again, one
 	// that came before is named here.
@@ -292,27 +292,6 @@ func (e *evaluation) judge(ctx context.Context) error {
 	}
 	e.metrics.count(e.counts)
 	e.metrics.images.WithLabelValues(imageQueued).Inc()
-	return nil
-}
-
-// keep remembers the match for the next database, and drops it again when the track was closed while
-// this image was waiting: the closing found nothing to drop.
-func (e *evaluation) keep(ctx context.Context, j work.MatchJob) error {
-	if err := e.bus.PutImage(ctx, j); err != nil {
-		return fmt.Errorf("keep image: %w", err)
-	}
-	if j.Asset == nil {
-		return nil
-	}
-	rec, _, err := e.bus.Track(ctx, e.ref.Host, e.ref.Repository, e.track)
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return fmt.Errorf("read track: %w", err)
-	}
-	if rec.Generation > j.Generation && rec.Digest == "" {
-		if err := e.bus.DropImage(ctx, j); err != nil {
-			return fmt.Errorf("drop image: %w", err)
-		}
-	}
 	return nil
 }
 

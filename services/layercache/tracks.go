@@ -87,13 +87,14 @@ func advance(rec track.Record, l look, digest image.Digest) (next track.Record, 
 	default:
 		next = rec
 	}
-	if l.family || isNew {
-		next.Sequence = max(rec.Sequence, l.sequence)
-	}
 	next.Tag = l.tag
-	if isNew || digest != rec.Digest {
+	moved := isNew || digest != rec.Digest
+	if moved {
 		next.Digest = digest
 		next.Generation++
+	}
+	// What tells of a tag's end says nothing about which member of a family is the newest.
+	if digest != "" && (moved || l.family) {
 		next.Sequence = max(rec.Sequence, l.sequence)
 	}
 	return next, true
