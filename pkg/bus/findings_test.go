@@ -3,11 +3,15 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
@@ -218,4 +222,47 @@ func watchDeltas(t *testing.T, b *bus.Bus, from uint64) <-chan seenDelta {
 		})
 	})
 	return seen
+}
+
+// A watcher outlives its server: it carries on behind what it has seen.
+func TestWatchSurvivesItsServer(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	start := func(port int) *server.Server {
+		s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir, JetStreamMaxStore: 16 << 30})
+		must(t, err)
+		s.Start()
+		t.Cleanup(s.Shutdown)
+		if !s.ReadyForConnections(patience) {
+			t.Fatal("server is not ready")
+		}
+		return s
+	}
+	first := start(server.RANDOM_PORT)
+	nc, err := nats.Connect(first.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	must(t, err)
+	t.Cleanup(nc.Close)
+	b := bustest.On(t, nc, bus.Config{}, bus.Options{})
+	seen := watchDeltas(t, b, 1)
+	settings := make(chan string, 10)
+	background(t, func(ctx context.Context) error {
+		return b.WatchSetting(ctx, "rematched", func(v string) { settings <- v })
+	})
+	must(t, b.PublishDelta(ctx, someDelta("a", 1)))
+	must(t, b.PutSetting(ctx, "rematched", "1"))
+	receive(t, "the first delta", seen)
+	receive(t, "the first setting", settings)
+
+	port := first.Addr().(*net.TCPAddr).Port
+	first.Shutdown()
+	first.WaitForShutdown()
+	start(port)
+	eventually(t, "a delta is published after the restart", func() bool { return b.PublishDelta(ctx, someDelta("a", 2)) == nil })
+	must(t, b.PutSetting(ctx, "rematched", "2"))
+	if got := receive(t, "the second delta", seen); got.seq != 2 {
+		t.Errorf("got %d, want 2", got.seq)
+	}
+	if got := receive(t, "the second setting", settings); got != "2" {
+		t.Errorf("got %q, want 2", got)
+	}
 }

@@ -79,7 +79,7 @@ func (b *Bus) DropObject(ctx context.Context, bucket, name string) error {
 	return storeError("delete object "+bucket, err)
 }
 
-// objectBytes reads an object whole, up to limit bytes.
+// objectBytes reads an object whole; one of more than limit bytes is none of ours, so ErrNotFound.
 func (b *Bus) objectBytes(ctx context.Context, bucket, name string, limit int64) ([]byte, error) {
 	r, err := b.Object(ctx, bucket, name)
 	if err != nil {
@@ -92,7 +92,7 @@ func (b *Bus) objectBytes(ctx context.Context, bucket, name string, limit int64)
 		return nil, err
 	}
 	if n > limit {
-		return nil, fmt.Errorf("bus: object %s %s: larger than %d bytes", bucket, name, limit)
+		return nil, fmt.Errorf("bus: object %s %s: larger than %d bytes: %w", bucket, name, limit, ErrNotFound)
 	}
 	return buf.Bytes(), nil
 }

@@ -149,33 +149,34 @@ func (b *Bus) readReport(ctx context.Context, subject string) (*report.Report, e
 		if err != nil {
 			return nil, fmt.Errorf("bus: report %s: %w", subject, err)
 		}
-		body := m.Data
-		if name := m.Header.Get(headerObject); name != "" {
-			body, err = b.objectBytes(ctx, objectsReports, name, maxReportObject)
-			if errors.Is(err, ErrNotFound) && m.Sequence != seen {
-				seen = m.Sequence // replaced between the two reads, maybe
-				continue
-			}
-		}
-		var r *report.Report
-		if err == nil {
-			r, err = decodeReport(body)
-		}
-		if err == nil {
+		r, err := b.decodeReport(ctx, m)
+		switch {
+		case err == nil:
 			return r, nil
-		}
-		if e := reason.Of(err); e.Code == reason.BusUnavailable {
+		case errors.Is(err, ErrNotFound) && m.Sequence != seen:
+			seen = m.Sequence // replaced between reading the message and its object, maybe
+		case errors.Is(err, ErrNotFound), reason.Of(err).Code == reason.Malformed:
+			b.log.ErrorContext(ctx, "read report failed", "subject", subject, "sequence", m.Sequence, "error", err)
+			return nil, fmt.Errorf("bus: report %s: %w", subject, ErrNotFound)
+		default:
 			return nil, err
 		}
-		b.log.ErrorContext(ctx, "read report failed", "subject", subject, "sequence", m.Sequence, "error", err)
-		return nil, fmt.Errorf("bus: report %s: %w", subject, ErrNotFound)
 	}
 }
 
-func decodeReport(packed []byte) (*report.Report, error) {
+// decodeReport answers ErrNotFound for a message whose object is gone, reason.Malformed for one that is
+// no report.
+func (b *Bus) decodeReport(ctx context.Context, m *jetstream.RawStreamMsg) (*report.Report, error) {
+	packed := m.Data
+	if name := m.Header.Get(headerObject); name != "" {
+		var err error
+		if packed, err = b.objectBytes(ctx, objectsReports, name, maxReportObject); err != nil {
+			return nil, err
+		}
+	}
 	body, err := compact.Unpack(packed)
 	if err != nil {
-		return nil, err
+		return nil, reason.Refusef(reason.Malformed, "%w", err)
 	}
 	return wire.DecodeReport(body)
 }

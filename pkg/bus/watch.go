@@ -84,28 +84,33 @@ func (b *Bus) snapshot(ctx context.Context, stream, filter string, headersOnly b
 	if err != nil {
 		return err
 	}
-	next := uint64(1)
-	if more, err := b.holds(ctx, stream, filter, next, end); err != nil || !more {
-		return err
+	for next := uint64(1); ; {
+		// Asked each time, since the rest may have been replaced or removed: it would never come.
+		more, err := b.holds(ctx, stream, filter, next, end)
+		if err != nil || !more {
+			return err
+		}
+		if err := b.snapshotOnce(ctx, stream, filter, &next, end, headersOnly, fn); err != nil {
+			return err
+		}
 	}
-	iter, err := b.ordered(ctx, stream, filter, next, snapshotPull, headersOnly)
+}
+
+// snapshotOnce does it with one ordered consumer, until the end or until nothing comes any more.
+func (b *Bus) snapshotOnce(ctx context.Context, stream, filter string, next *uint64, end uint64, headersOnly bool, fn func(jetstream.Msg, uint64) error) error {
+	iter, err := b.ordered(ctx, stream, filter, *next, snapshotPull, headersOnly)
 	if err != nil {
 		return storeError("read "+stream, err)
 	}
 	defer iter.Stop()
-	for {
+	for *next <= end {
 		m, err := iter.Next(jetstream.NextMaxWait(tailWait))
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if errors.Is(err, nats.ErrTimeout) {
-			// Replaced or removed meanwhile: the tail that we wait for may never come.
-			if more, err := b.holds(ctx, stream, filter, next, end); err != nil || !more {
-				return err
-			}
-			continue
-		}
-		if err != nil {
+		case errors.Is(err, nats.ErrTimeout):
+			return nil
+		case err != nil:
 			return storeError("read "+stream, err)
 		}
 		meta, err := m.Metadata()
@@ -119,11 +124,12 @@ func (b *Bus) snapshot(ctx context.Context, stream, filter string, headersOnly b
 		if err := fn(m, seq); err != nil {
 			return err
 		}
-		if meta.NumPending == 0 || seq == end {
+		*next = seq + 1
+		if meta.NumPending == 0 {
 			return nil
 		}
-		next = seq + 1
 	}
+	return nil
 }
 
 // holds tells whether the stream holds a message of the filter between two sequences, both included.

@@ -9,62 +9,48 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/bus/bustest"
 	"github.com/pratique-sec/pratique/pkg/compact"
 	"github.com/pratique-sec/pratique/pkg/facts"
 	"github.com/pratique-sec/pratique/pkg/facts/busfacts"
+	"github.com/pratique-sec/pratique/pkg/facts/busfacts/busfactstest"
 	"github.com/pratique-sec/pratique/pkg/facts/factstest"
 	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/pkg/wire"
 )
 
-func open(t *testing.T) facts.Store { return busfacts.New(bustest.New(t, bus.Config{}, bus.Options{})) }
-
 // shortLived shortens the bucket's age: the server's clock can not be turned.
 func shortLived(t *testing.T) facts.Store {
 	nc := bustest.Start(t)
 	b := bustest.On(t, nc, bus.Config{}, bus.Options{})
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
+	config, ok := busfactstest.API(t, nc, "STREAM.INFO.KV_failures", nil)["config"].(map[string]any)
+	if !ok || config["max_age"] != float64(6*time.Hour) {
+		t.Fatalf("verdicts do not live for 6 h: %v", config)
 	}
-	s, err := js.Stream(t.Context(), "KV_failures")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := s.CachedInfo().Config
-	if c.MaxAge != 6*time.Hour {
-		t.Errorf("verdicts live for %v, not 6 h", c.MaxAge)
-	}
-	c.MaxAge, c.Duplicates = time.Second, time.Second
-	if _, err := js.UpdateStream(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
+	config["max_age"], config["duplicate_window"] = time.Second, time.Second
+	busfactstest.API(t, nc, "STREAM.UPDATE.KV_failures", config)
 	return busfacts.New(b)
 }
 
 func TestContract(t *testing.T) {
-	factstest.Run(t, open, factstest.Features{ShortLived: shortLived})
+	factstest.Run(t, busfactstest.Emptied(t), factstest.Features{ShortLived: shortLived})
 }
 
 // Another installation on the same server knows nothing of this one's facts.
-func TestContractUnderAnotherRoot(t *testing.T) {
-	factstest.Run(t, func(t *testing.T) facts.Store {
-		nc := bustest.Start(t)
-		first := busfacts.New(bustest.On(t, nc, bus.Config{}, bus.Options{}))
-		l := factstest.Layer("first installation")
-		if err := first.PutFacts(t.Context(), l); err != nil {
-			t.Fatal(err)
+func TestInstallationsAreApart(t *testing.T) {
+	nc := bustest.Start(t)
+	mine := busfacts.New(bustest.On(t, nc, bus.Config{}, bus.Options{}))
+	others := busfacts.New(bustest.On(t, nc, bus.Config{Root: "other"}, bus.Options{}))
+	l := factstest.Layer("content")
+	if err := mine.PutFacts(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	for store, want := range map[facts.Store]bool{mine: true, others: false} {
+		if has, err := store.HasFacts(t.Context(), l.DiffID, l.Analysis); has != want || err != nil {
+			t.Errorf("HasFacts: got %v, %v, want %v", has, err, want)
 		}
-		other := busfacts.New(bustest.On(t, nc, bus.Config{Root: "other"}, bus.Options{}))
-		if has, err := other.HasFacts(t.Context(), l.DiffID, l.Analysis); has || err != nil {
-			t.Fatalf("HasFacts of the other installation: %v, %v", has, err)
-		}
-		return other
-	})
+	}
 }
 
 // Whatever lies under a key that is not ours is absent, is logged, is gone after the first look, and
@@ -169,17 +155,7 @@ func TestLostChunksAreHealed(t *testing.T) {
 	if err := s.PutFacts(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	chunks, err := js.Stream(t.Context(), "OBJ_facts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := chunks.DeleteMsg(t.Context(), 3); err != nil {
-		t.Fatal(err)
-	}
+	busfactstest.API(t, nc, "STREAM.MSG.DELETE.OBJ_facts", map[string]any{"seq": 3})
 	if _, err := s.Facts(t.Context(), l.DiffID, l.Analysis); !errors.Is(err, facts.ErrNotFound) {
 		t.Fatalf("Facts without a chunk: %v", err)
 	}

@@ -1,6 +1,7 @@
 // Package front puts a fast fact store in front of a durable one. The durable one decides: what it did
 // not store is not stored, and what fails in the fast one is a miss. So the fast one may lose anything,
-// and may be away.
+// and may be away: then it is left alone for a moment after each failure, so that waiting for it does
+// not cost more than it ever saved.
 package front
 
 import (
@@ -8,11 +9,13 @@ import (
 	"errors"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pratique-sec/pratique/pkg/facts"
 	"github.com/pratique-sec/pratique/pkg/image"
+	"github.com/pratique-sec/pratique/pkg/reason"
 )
 
 // Store is the facts.Store of two. It is a prometheus.Collector too: register it, once, to see how
@@ -22,8 +25,14 @@ type Store struct {
 	log           *slog.Logger
 	reads         *prometheus.CounterVec
 	writes        prometheus.Counter
-	away          atomic.Bool // the fast one failed last time: said once, not for each read
+	away          atomic.Bool  // the fast one failed last time: said once, not for each read
+	resume        atomic.Int64 // Unix nanoseconds before which the fast one is not asked
 }
+
+const (
+	patience = time.Second // with one call of the fast store
+	pause    = time.Second // after one that failed
+)
 
 var (
 	_ facts.Store          = (*Store)(nil)
@@ -40,6 +49,7 @@ const (
 	hit    = "hit"
 	miss   = "miss"
 	failed = "error"
+	paused = "paused"
 )
 
 // New answers fast in front of durable.
@@ -48,7 +58,7 @@ func New(fast, durable facts.Store, logger *slog.Logger) *Store {
 		fast: fast, durable: durable, log: logger,
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pratique_facts_front_reads_total",
-			Help: "Reads of the fast fact store by what was read and result: hit, miss, error (which counts as a miss).",
+			Help: "Reads of the fast fact store by what was read and result: hit, miss, error, paused after an error.",
 		}, []string{"what", "result"}),
 		writes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pratique_facts_front_write_errors_total",
@@ -74,27 +84,31 @@ func (s *Store) PutFacts(ctx context.Context, l facts.Layer) error {
 	if err := s.durable.PutFacts(ctx, l); err != nil {
 		return err
 	}
-	s.wrote(ctx, s.fast.PutFacts(ctx, l))
+	s.write(ctx, func(ctx context.Context) error { return s.fast.PutFacts(ctx, l) })
 	return nil
 }
 
 // Facts reads a layer's facts.
 func (s *Store) Facts(ctx context.Context, diffID image.Digest, analysis string) (facts.Layer, error) {
-	l, err := s.fast.Facts(ctx, diffID, analysis)
-	if s.read(ctx, readFacts, err) {
+	var l facts.Layer
+	if s.read(ctx, readFacts, func(ctx context.Context) (err error) {
+		l, err = s.fast.Facts(ctx, diffID, analysis)
+		return err
+	}) {
 		return l, nil
 	}
-	l, err = s.durable.Facts(ctx, diffID, analysis)
+	l, err := s.durable.Facts(ctx, diffID, analysis)
 	if err == nil {
-		s.wrote(ctx, s.fast.PutFacts(ctx, l))
+		s.write(ctx, func(ctx context.Context) error { return s.fast.PutFacts(ctx, l) })
 	}
 	return l, err
 }
 
 // HasFacts tells without loading them, so it does not fill the fast one.
 func (s *Store) HasFacts(ctx context.Context, diffID image.Digest, analysis string) (bool, error) {
-	has, err := s.fast.HasFacts(ctx, diffID, analysis)
-	if s.read(ctx, readHas, absent(has, err)) {
+	if s.read(ctx, readHas, func(ctx context.Context) error {
+		return absent(s.fast.HasFacts(ctx, diffID, analysis))
+	}) {
 		return true, nil
 	}
 	return s.durable.HasFacts(ctx, diffID, analysis)
@@ -107,7 +121,7 @@ func (s *Store) PutRecord(ctx context.Context, r facts.Record) error {
 	}
 	first, err := s.durable.Record(ctx, r.Blob)
 	if err == nil {
-		s.wrote(ctx, s.fast.PutRecord(ctx, first))
+		s.write(ctx, func(ctx context.Context) error { return s.fast.PutRecord(ctx, first) })
 	}
 	if errors.Is(err, facts.ErrNotFound) {
 		return nil // pushed out already
@@ -117,13 +131,16 @@ func (s *Store) PutRecord(ctx context.Context, r facts.Record) error {
 
 // Record reads what reading a blob proved.
 func (s *Store) Record(ctx context.Context, blob image.Digest) (facts.Record, error) {
-	r, err := s.fast.Record(ctx, blob)
-	if s.read(ctx, readRecord, err) {
+	var r facts.Record
+	if s.read(ctx, readRecord, func(ctx context.Context) (err error) {
+		r, err = s.fast.Record(ctx, blob)
+		return err
+	}) {
 		return r, nil
 	}
-	r, err = s.durable.Record(ctx, blob)
+	r, err := s.durable.Record(ctx, blob)
 	if err == nil {
-		s.wrote(ctx, s.fast.PutRecord(ctx, r))
+		s.write(ctx, func(ctx context.Context) error { return s.fast.PutRecord(ctx, r) })
 	}
 	return r, err
 }
@@ -133,19 +150,20 @@ func (s *Store) PutHolder(ctx context.Context, host, repository string, blob ima
 	if err := s.durable.PutHolder(ctx, host, repository, blob); err != nil {
 		return err
 	}
-	s.wrote(ctx, s.fast.PutHolder(ctx, host, repository, blob))
+	s.write(ctx, func(ctx context.Context) error { return s.fast.PutHolder(ctx, host, repository, blob) })
 	return nil
 }
 
 // Holds tells whether a repository was confirmed to hold a blob.
 func (s *Store) Holds(ctx context.Context, host, repository string, blob image.Digest) (bool, error) {
-	held, err := s.fast.Holds(ctx, host, repository, blob)
-	if s.read(ctx, readHolder, absent(held, err)) {
+	if s.read(ctx, readHolder, func(ctx context.Context) error {
+		return absent(s.fast.Holds(ctx, host, repository, blob))
+	}) {
 		return true, nil
 	}
-	held, err = s.durable.Holds(ctx, host, repository, blob)
+	held, err := s.durable.Holds(ctx, host, repository, blob)
 	if held && err == nil {
-		s.wrote(ctx, s.fast.PutHolder(ctx, host, repository, blob))
+		s.write(ctx, func(ctx context.Context) error { return s.fast.PutHolder(ctx, host, repository, blob) })
 	}
 	return held, err
 }
@@ -176,36 +194,49 @@ func absent(yes bool, err error) error {
 	return err
 }
 
-// read counts a read of the fast store and tells whether it answered.
-func (s *Store) read(ctx context.Context, what string, err error) bool {
-	result := hit
+// read asks the fast store, counts how that went and tells whether it answered.
+func (s *Store) read(ctx context.Context, what string, ask func(context.Context) error) bool {
+	result := paused
+	asked, err := s.call(ctx, ask)
 	switch {
+	case !asked:
+	case err == nil:
+		result = hit
 	case errors.Is(err, facts.ErrNotFound):
 		result = miss
-	case err != nil:
+	default:
 		result = failed
 	}
 	s.reads.WithLabelValues(what, result).Inc()
-	s.note(ctx, err)
-	return err == nil
+	return result == hit
 }
 
-// wrote counts a write that the fast store failed.
-func (s *Store) wrote(ctx context.Context, err error) {
-	if err != nil {
+// write tells the fast store what the durable one has, and counts when that fails.
+func (s *Store) write(ctx context.Context, put func(context.Context) error) {
+	if asked, err := s.call(ctx, put); asked && err != nil {
 		s.writes.Inc()
 	}
-	s.note(ctx, err)
 }
 
-// note logs when the fast store begins and ends to fail.
-func (s *Store) note(ctx context.Context, err error) {
-	bad := err != nil && !errors.Is(err, facts.ErrNotFound) && ctx.Err() == nil
-	if s.away.CompareAndSwap(!bad, bad) {
+// call is one bounded call of the fast store, unless that is paused. What fails because the caller
+// went away says nothing about the store.
+func (s *Store) call(ctx context.Context, do func(context.Context) error) (asked bool, err error) {
+	if time.Now().UnixNano() < s.resume.Load() {
+		return false, nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err = do(bounded)
+	bad := err != nil && !errors.Is(err, facts.ErrNotFound) && reason.Of(err).Kind == reason.Retry && ctx.Err() == nil
+	if bad {
+		s.resume.Store(time.Now().Add(pause).UnixNano())
+	}
+	if ctx.Err() == nil && s.away.CompareAndSwap(!bad, bad) {
 		if bad {
 			s.log.WarnContext(ctx, "fast fact store fails, the durable one answers", "error", err)
 		} else {
 			s.log.InfoContext(ctx, "fast fact store answers again")
 		}
 	}
+	return true, err
 }

@@ -1,18 +1,22 @@
 package front_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/bus/bustest"
 	"github.com/pratique-sec/pratique/pkg/facts"
 	"github.com/pratique-sec/pratique/pkg/facts/busfacts"
+	"github.com/pratique-sec/pratique/pkg/facts/busfacts/busfactstest"
 	"github.com/pratique-sec/pratique/pkg/facts/factstest"
 	"github.com/pratique-sec/pratique/pkg/facts/front"
 	"github.com/pratique-sec/pratique/pkg/facts/redisfacts"
@@ -33,6 +37,7 @@ func redisStore(s *redistest.Server) facts.Store {
 
 func TestContract(t *testing.T) {
 	server := redistest.Start(t)
+	durable := busfactstest.Emptied(t)
 	factstest.Run(t, func(t *testing.T) facts.Store {
 		if err := server.Client.FlushAll(context.Background()).Err(); err != nil {
 			t.Fatal(err)
@@ -45,6 +50,7 @@ func TestContract(t *testing.T) {
 func TestContractWithoutRedis(t *testing.T) {
 	server := redistest.Start(t)
 	server.Stop()
+	durable := busfactstest.Emptied(t)
 	factstest.Run(t, func(t *testing.T) facts.Store {
 		return front.New(redisStore(server), durable(t), quiet())
 	})
@@ -77,20 +83,91 @@ func TestReadsFillTheFastStore(t *testing.T) {
 	}
 	read()
 	read()
-	want := `
-# HELP pratique_facts_front_reads_total Reads of the fast fact store by what was read and result: hit, miss, error (which counts as a miss).
-# TYPE pratique_facts_front_reads_total counter
-pratique_facts_front_reads_total{result="hit",what="facts"} 2
-pratique_facts_front_reads_total{result="hit",what="has"} 3
-pratique_facts_front_reads_total{result="hit",what="holder"} 2
-pratique_facts_front_reads_total{result="hit",what="record"} 2
-pratique_facts_front_reads_total{result="miss",what="facts"} 1
-pratique_facts_front_reads_total{result="miss",what="holder"} 1
-pratique_facts_front_reads_total{result="miss",what="record"} 1
-`
-	if err := testutil.CollectAndCompare(s, strings.NewReader(want), "pratique_facts_front_reads_total"); err != nil {
-		t.Error(err)
+	want := map[string]float64{
+		"facts hit": 2, "has hit": 3, "holder hit": 2, "record hit": 2,
+		"facts miss": 1, "holder miss": 1, "record miss": 1,
 	}
+	if diff := cmp.Diff(want, reads(t, s)); diff != "" {
+		t.Errorf("reads of the fast store (-want +got):\n%s", diff)
+	}
+}
+
+// reads is pratique_facts_front_reads_total by "<what> <result>".
+func reads(t *testing.T, s *front.Store) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(s)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "pratique_facts_front_reads_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			counts[labels["what"]+" "+labels["result"]] = m.GetCounter().GetValue()
+		}
+	}
+	return counts
+}
+
+// An outage of the fast store is nobody's error. It is counted, said once, and not waited for each time.
+func TestFastOutage(t *testing.T) {
+	ctx := t.Context()
+	var log bytes.Buffer
+	server := redistest.Start(t)
+	s := front.New(redisStore(server), durable(t), slog.New(slog.NewTextHandler(&log, nil)))
+	l := factstest.Layer("content")
+	if err := s.PutFacts(ctx, l); err != nil {
+		t.Fatal(err)
+	}
+	server.Stop()
+	const n = 20
+	for range n {
+		if _, err := s.Facts(ctx, l.DiffID, l.Analysis); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := reads(t, s)
+	if got["facts error"] == 0 || got["facts paused"] == 0 || got["facts error"]+got["facts paused"] != n {
+		t.Errorf("reads of the fast store: %v", got)
+	}
+	if said := strings.Count(log.String(), "\n"); said != 1 {
+		t.Errorf("said %d times:\n%s", said, &log)
+	}
+}
+
+// A fast store that does not answer is not waited for.
+func TestFastHangs(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	s := front.New(hanging{}, durable(t), quiet())
+	l := factstest.Layer("content")
+	if err := s.PutFacts(ctx, l); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Facts(ctx, l.DiffID, l.Analysis); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hanging answers nothing until its caller gives up.
+type hanging struct{ facts.Store }
+
+func (hanging) PutFacts(ctx context.Context, _ facts.Layer) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (hanging) Facts(ctx context.Context, _ image.Digest, _ string) (facts.Layer, error) {
+	<-ctx.Done()
+	return facts.Layer{}, ctx.Err()
 }
 
 // The fast store never holds a record that lost in the durable one.

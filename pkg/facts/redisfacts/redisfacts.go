@@ -24,9 +24,9 @@ import (
 	"github.com/pratique-sec/pratique/pkg/wire"
 )
 
-// Options of a store. Only Logger is required.
+// Options of a store. The zero value will do.
 type Options struct {
-	Logger     *slog.Logger
+	Logger     *slog.Logger  // nil: nothing is logged
 	Prefix     string        // of every key; "": "pratique:". Several installations can share one Redis
 	TTL        time.Duration // of facts, records and holders since they were last read; 0: 7 days
 	VerdictTTL time.Duration // of verdicts since they were put; 0: 6 hours
@@ -34,6 +34,9 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	if o.Prefix == "" {
 		o.Prefix = "pratique:"
 	}
@@ -66,6 +69,25 @@ var _ facts.Store = (*Store)(nil)
 // New answers a store on a client, which stays the caller's to close.
 func New(client redis.UniversalClient, opts Options) *Store {
 	return &Store{client: client, opts: opts.withDefaults()}
+}
+
+// Connect makes a client for an address, "redis://[user:password@]host:port/[database]" ("rediss" with TLS),
+// that gives up quickly: the client library's own patience with a server that is away is longer than a
+// read of the durable store takes. It does not connect yet.
+func Connect(address string) (*redis.Client, error) {
+	opts, err := redis.ParseURL(address)
+	var unparsed *url.Error
+	if errors.As(err, &unparsed) {
+		err = unparsed.Err // the rest repeats the address, password included
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redisfacts: %w; want redis://[user:password@]host:port/[database]", err)
+	}
+	opts.DialTimeout, opts.DialerRetries = time.Second, 1
+	opts.ReadTimeout, opts.WriteTimeout = time.Second, time.Second
+	opts.MaxRetries = 1
+	opts.ContextTimeoutEnabled = true
+	return redis.NewClient(opts), nil
 }
 
 // key joins fields, one to one.

@@ -175,3 +175,13 @@ func TestAwayIsRetry(t *testing.T) {
 		}
 	}
 }
+
+func TestConnectRefusesWhatIsNoAddress(t *testing.T) {
+	for _, address := range []string{"", "localhost:6379", "http://localhost", "redis://localhost/x", "redis://me:hunter2@local host"} {
+		if _, err := redisfacts.Connect(address); err == nil {
+			t.Errorf("%q was taken", address)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the password is in the error: %v", err)
+		}
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/pratique-sec/pratique/pkg/facts/redisfacts"
 )
 
 // ready bounds the start of a server, on a busy machine.
@@ -60,7 +62,9 @@ func Start(t testing.TB) *Server {
 	case <-time.After(ready):
 		t.Fatal("redistest: server is not ready")
 	}
-	s.Client = redis.NewClient(&redis.Options{Network: "unix", Addr: socket, MaxRetries: -1})
+	if s.Client, err = redisfacts.Connect("unix://" + socket); err != nil {
+		t.Fatalf("redistest: %v", err)
+	}
 	t.Cleanup(func() { _ = s.Client.Close() })
 	if err := s.Client.Ping(context.Background()).Err(); err != nil {
 		t.Fatalf("redistest: %v", err)
