@@ -49,8 +49,10 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## golangci-lint, buf lint, buf breaki
 	$(TOOLS)/buf breaking --against proto/baseline.binpb
 
 .PHONY: generate
-generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go ## generate code from the schema
-	PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
+generate: $(TOOLS)/buf ## generate code and the baseline for buf breaking from the schema
+	$(TOOLS)/buf breaking --against proto/baseline.binpb
+	$(TOOLS)/buf generate
+	$(TOOLS)/buf build --exclude-source-info -o proto/baseline.binpb
 
 .PHONY: alone
 alone: ## build each module by itself, without the workspace
@@ -66,3 +68,6 @@ clean: ## remove what was built here (not Go's caches)
 
 $(TOOLS)/golangci-lint: .tools/golangci/go.sum
 	cd .tools/golangci && GOWORK=off go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(TOOLS)/buf: .tools/buf/go.sum
+	cd .tools/buf && GOWORK=off go build -o $@ github.com/bufbuild/buf/cmd/buf

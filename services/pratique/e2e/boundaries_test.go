@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pratique-sec/pratique/"
+
+// boundaries are the imports that would undo the design. Each is checked over everything that a
+// package links, not only over what it names.
+var boundaries = []struct {
+	packages []string // package paths below the project's; "/..." takes those below
+	never    []string // import path prefixes
+	because  string
+}{
+	{
+		packages: []string{"pkg/image", "pkg/reason", "pkg/event", "pkg/work", "pkg/report", "pkg/finding", "pkg/facts", "pkg/fate", "pkg/track", "pkg/vulndb", "pkg/system", "pkg/key"},
+		never:    []string{"github.com/nats-io/", "github.com/redis/", "net/http", "google.golang.org/protobuf", module + "proto", "github.com/aquasecurity/"},
+		because:  "domain code knows no transport, no schema and no engine: it is what the others agree on",
+	},
+	{
+		packages: []string{"pkg/...", "services/ingest/...", "services/layercache/..."},
+		never:    []string{"github.com/aquasecurity/", "modernc.org/sqlite"},
+		because:  "Trivy is the scanner's alone: it costs minutes of compiling and 150 MB of binary",
+	},
+	{
+		packages: []string{"services/layercache/plan", "services/scanner/layer", "services/scanner/match", "services/scanner/advisory"},
+		never:    []string{"github.com/nats-io/", "github.com/redis/"},
+		because:  "planning, analysing and judging are given small interfaces; the adapters sit beside them",
+	},
+	{
+		packages: []string{"services/scanner/match"},
+		never:    []string{"github.com/aquasecurity/trivy/pkg/fanal/analyzer/", "github.com/aquasecurity/trivy/pkg/misconf"},
+		because:  "what only matches does not link the analyzers",
+	},
+	{
+		packages: []string{"services/ingest/...", "services/layercache/..."},
+		never:    []string{"github.com/nats-io/nats-server/", module + "services/scanner", module + "services/pratique"},
+		because:  "each service carries only its own dependencies",
+	},
+}
+
+func TestImportBoundaries(t *testing.T) {
+	for _, b := range boundaries {
+		for _, pkg := range b.packages {
+			for _, line := range dependencies(t, module+pkg) {
+				importer, imports, _ := strings.Cut(line, " ")
+				for dep := range strings.FieldsSeq(imports) {
+					for _, never := range b.never {
+						if dep == strings.TrimSuffix(never, "/") || strings.HasPrefix(dep, never) {
+							t.Errorf("%s links %s: %s", importer, dep, b.because)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// dependencies lists each package of a pattern with all that it links, tests not counted.
+func dependencies(t *testing.T, pattern string) []string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Deps \" \"}}", pattern).Output()
+	if err != nil {
+		t.Fatalf("go list %s: %v", pattern, err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(out)) {
+		importer, _, _ := strings.Cut(line, " ")
+		// test support may start servers
+		if !strings.HasSuffix(importer, "test") && !strings.HasSuffix(importer, "/deps") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	if len(lines) == 0 {
+		t.Fatalf("no package matches %s", pattern)
+	}
+	return lines
+}
