@@ -100,6 +100,10 @@ func decoded[T any](decode func([]byte) (T, error), h func(context.Context, T, D
 	}
 }
 
+// lookAgain is when to look again after a wake. The server sends it when a message is stored, which may
+// be before the consumer counts the message: the first look then finds nothing.
+var lookAgain = []time.Duration{2 * time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond}
+
 // consume is the one loop behind every Consume method. One dispatcher takes a free slot, looks for a
 // message and gives it to a goroutine: nothing is ever prefetched beyond free slots, and an idle
 // process asks the server with one voice, however many slots it has.
@@ -132,6 +136,7 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 	free := make(chan struct{}, slots)
 	var running sync.WaitGroup
 	defer running.Wait()
+	looked := len(lookAgain)
 	// Replicas begin at different turns, or all would look into the same lane at the same time.
 	for turn := rand.IntN(len(wheel)); ; turn++ {
 		select {
@@ -150,8 +155,15 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 			continue
 		}
 		<-free
+		var again <-chan time.Time
+		if looked < len(lookAgain) {
+			again = time.After(lookAgain[looked])
+			looked++
+		}
 		select {
 		case <-wake:
+			looked = 0
+		case <-again:
 		case <-poll.C:
 		case <-b.died:
 			cancel() // the dead handlers too

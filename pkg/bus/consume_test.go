@@ -313,7 +313,8 @@ func TestWake(t *testing.T) {
 		})
 	})
 	receive(t, "the job that its first look finds", got)
-	for _, tag := range []string{"2", "3"} {
+	for i := range 50 {
+		tag := fmt.Sprint("more-", i)
 		must(t, b.PublishImage(t.Context(), imageJob(tag, work.Backfill)))
 		if woke := receive(t, "job "+tag, got); woke != tag {
 			t.Errorf("job %s, want %s", woke, tag)
