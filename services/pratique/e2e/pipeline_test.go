@@ -291,13 +291,14 @@ func (p *pipeline) settle() {
 func (p *pipeline) idle() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	// Events first: one that is taken has its job stored before it is acknowledged.
-	c, err := p.js.Consumer(ctx, "EVENTS", "layercache")
+	// Events first: one that is acknowledged has its job stored. The consumer's pending count is of no
+	// use here, since it follows a moment after the publish.
+	stored, err := p.js.Stream(ctx, "EVENTS")
 	if err != nil {
 		return false
 	}
-	events, err := c.Info(ctx)
-	if err != nil || events.NumPending > 0 || events.NumAckPending > 0 {
+	taken, err := p.js.Consumer(ctx, "EVENTS", "layercache")
+	if err != nil || taken.CachedInfo().AckFloor.Stream < stored.CachedInfo().State.LastSeq {
 		return false
 	}
 	s, err := p.js.Stream(ctx, "WORK")
