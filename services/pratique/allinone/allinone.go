@@ -53,6 +53,43 @@ type Config struct {
 	Version    string
 }
 
+// Validate names every field that is wrong, without touching anything.
+func (c Config) Validate() error {
+	var errs []error
+	if c.State == "" {
+		errs = append(errs, errors.New("state folder: name one"))
+	}
+	if err := c.ingest().Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.NATS != "" {
+		if _, _, err := loopback(c.NATS); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if c.Redis != "" {
+		if _, err := redisOptions(c.Redis); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if _, err := registry.New(c.Registries, registry.Options{}); err != nil {
+		errs = append(errs, fmt.Errorf("registries: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) ingest() ingest.Config {
+	return ingest.Config{Listen: c.API, TokenFiles: c.TokenFiles}
+}
+
+func redisOptions(url string) (*redis.Options, error) {
+	opts, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w; want redis://[user:password@]host:port/[database]", err)
+	}
+	return opts, nil
+}
+
 // Deps are what the whole is given beside its configuration. Only Logger is required.
 type Deps struct {
 	Logger     *slog.Logger
@@ -72,6 +109,9 @@ type System struct {
 func Run(ctx context.Context, cfg Config, d Deps, body func(context.Context, *System) error) (err error) {
 	if d.Now == nil {
 		d.Now = time.Now
+	}
+	if err := cfg.Validate(); err != nil {
+		return err
 	}
 	s, err := openState(cfg.State)
 	if err != nil {
@@ -96,7 +136,7 @@ func Run(ctx context.Context, cfg Config, d Deps, body func(context.Context, *Sy
 	if err := load(ctx, b, s, cfg, d.Logger); err != nil {
 		return err
 	}
-	store, closeStore, err := factStore(cfg.Redis, b, d.Logger)
+	store, closeStore, err := factStore(cfg.Redis, b, d)
 	if err != nil {
 		return err
 	}
@@ -106,7 +146,7 @@ func Run(ctx context.Context, cfg Config, d Deps, body func(context.Context, *Sy
 		return err
 	}
 	defer func() { err = errors.Join(err, eng.Close()) }()
-	tasks, api, err := services(cfg, d, b, store, eng)
+	tasks, api, err := services(cfg, d, b, store, eng) //nolint:contextcheck // builds; nothing runs yet
 	if err != nil {
 		return err
 	}
@@ -168,22 +208,29 @@ func load(ctx context.Context, b *bus.Bus, s *state, cfg Config, log *slog.Logge
 }
 
 // factStore is the layer facts' store: JetStream, with Redis in front where there is one.
-func factStore(url string, b *bus.Bus, log *slog.Logger) (facts.Store, func(), error) {
+func factStore(url string, b *bus.Bus, d Deps) (facts.Store, func(), error) {
 	durable := busfacts.New(b)
 	if url == "" {
 		return durable, func() {}, nil
 	}
-	opts, err := redis.ParseURL(url)
+	opts, err := redisOptions(url)
 	if err != nil {
-		return nil, nil, fmt.Errorf("redis: %w; want redis://[user:password@]host:port/[database]", err)
+		return nil, nil, err
 	}
 	client := redis.NewClient(opts)
 	leave := func() {
 		if err := client.Close(); err != nil {
-			log.Warn("close redis failed", slog.Any("error", err))
+			d.Logger.Warn("close redis failed", slog.Any("error", err))
 		}
 	}
-	return front.New(redisfacts.New(client, redisfacts.Options{}), durable, log), leave, nil
+	store := front.New(redisfacts.New(client, redisfacts.Options{Logger: d.Logger}), durable, d.Logger)
+	if d.Registerer != nil {
+		if err := d.Registerer.Register(store); err != nil {
+			leave()
+			return nil, nil, fmt.Errorf("register metrics of the fact store: %w", err)
+		}
+	}
+	return store, leave, nil
 }
 
 // services builds one of each. api is where ingest listens.
@@ -209,7 +256,7 @@ func services(cfg Config, d Deps, b *bus.Bus, store facts.Store, eng *engine.Eng
 	}
 	// Last: it listens from here on.
 	in, err := ingest.New(
-		ingest.Config{Listen: cfg.API, TokenFiles: cfg.TokenFiles},
+		cfg.ingest(),
 		ingest.Deps{Bus: b, Logger: d.Logger, Registerer: d.Registerer, Tracer: d.Tracer, Now: d.Now})
 	if err != nil {
 		return nil, "", err

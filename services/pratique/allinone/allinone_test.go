@@ -52,7 +52,11 @@ func TestStateHasOneOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	t.Cleanup(func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
 	again, err := s.seed()
 	if err != nil {
 		t.Fatal(err)

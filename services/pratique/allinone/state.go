@@ -46,7 +46,7 @@ func openState(dir string) (*state, error) {
 	return &state{dir: dir, lock: lock}, nil
 }
 
-// ErrInUse: another process holds the state folder.
+// ErrInUse says that another process holds the state folder.
 var ErrInUse = errors.New("in use by another pratique; stop that one, ask it (scan --server), or name another folder")
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
@@ -107,7 +107,7 @@ type Endpoint struct {
 	API  string `json:"api"`  // "http://127.0.0.1:8420"
 }
 
-// ErrNotRunning: nobody runs on the state folder.
+// ErrNotRunning says that nobody runs on the state folder.
 var ErrNotRunning = errors.New("nobody runs there")
 
 // Find reads where the installation in a state folder is reached.

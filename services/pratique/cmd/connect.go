@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -90,13 +89,5 @@ func (r *runner) printLine(b []byte, err error) error {
 		return err
 	}
 	_, err = r.Stdout.Write(append(b, '\n'))
-	return err
-}
-
-// unfinished turns the end of ctx into the exit of someone who was interrupted, which is no failure.
-func unfinished(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
 	return err
 }

@@ -32,7 +32,7 @@ func (c *findingsWatchCmd) Run(ctx context.Context, r *runner) error {
 		from = 1
 	}
 	out := r.out()
-	return unfinished(ctx, b.WatchDeltas(ctx, from, func(_ uint64, d finding.Delta) error {
+	return b.WatchDeltas(ctx, from, func(_ uint64, d finding.Delta) error {
 		if !c.covers(d.Asset) {
 			return nil
 		}
@@ -40,7 +40,7 @@ func (c *findingsWatchCmd) Run(ctx context.Context, r *runner) error {
 			return r.printLine(wire.DeltaJSON(d))
 		}
 		return out.Delta(d)
-	}))
+	})
 }
 
 type findingsListCmd struct {

@@ -278,7 +278,7 @@ func (c *scanCmd) progress(r *runner, ref image.Reference) func(fate.Fate) {
 		}
 		last = now
 		p := r.err()
-		_ = p.Linef("%s", p.Faint(ref.String()+": "+now)) //nolint:errcheck // progress is not worth failing for
+		_ = p.Linef("%s", p.Faint(ref.String()+": "+now)) // progress is not worth failing for
 	}
 }
 

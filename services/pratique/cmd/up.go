@@ -46,7 +46,7 @@ func (c *upCmd) Run(ctx context.Context, r *runner) error {
 	if err != nil {
 		return err
 	}
-	admin, err := net.Listen("tcp", c.Admin)
+	admin, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Admin)
 	if err != nil {
 		return usagef("--admin: %w", err)
 	}
@@ -59,7 +59,7 @@ func (c *upCmd) Run(ctx context.Context, r *runner) error {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminDrain)
 		defer cancel()
 		if err := tracer.Shutdown(ending); err != nil {
-			r.log.Warn("send last traces failed", slog.Any("error", err))
+			r.log.WarnContext(ctx, "send last traces failed", slog.Any("error", err))
 		}
 	}()
 	metrics := service.NewRegistry()
@@ -96,6 +96,9 @@ func (c *upCmd) config(r *runner) (allinone.Config, error) {
 	}
 	if _, err := registry.New(cfg.Registries, registry.Options{}); err != nil {
 		return cfg, usagef("--registry: %w", err)
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, usagef("%w", err)
 	}
 	for _, s := range c.Platform {
 		p, err := image.ParsePlatform(s)

@@ -1,8 +1,10 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/pratique-sec/pratique/services/pratique/demodata"
@@ -12,15 +14,14 @@ import (
 // BuildDatabase makes a Trivy DB of the demo's advisories in dir. made is what it says about its own age.
 func BuildDatabase(ctx context.Context, dir string, made time.Time) error {
 	files := demodata.Advisories()
-	advisories, err := files.Open("adv.jsonl")
+	advisories, err := fs.ReadFile(files, "adv.jsonl")
 	if err != nil {
 		return fmt.Errorf("demo database: %w", err)
 	}
-	defer advisories.Close()
-	vulnerabilities, err := files.Open("vuln.jsonl")
+	vulnerabilities, err := fs.ReadFile(files, "vuln.jsonl")
 	if err != nil {
 		return fmt.Errorf("demo database: %w", err)
 	}
-	defer vulnerabilities.Close()
-	return build.Build(ctx, dir, advisories, vulnerabilities, build.Meta{UpdatedAt: made, NextUpdate: made.AddDate(0, 0, 1)})
+	return build.Build(ctx, dir, bytes.NewReader(advisories), bytes.NewReader(vulnerabilities),
+		build.Meta{UpdatedAt: made, NextUpdate: made.AddDate(0, 0, 1)})
 }

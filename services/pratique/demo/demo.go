@@ -48,7 +48,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	// The registry's address is known before anything runs: hosts are configured by name.
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("demo registry: %w", err)
 	}
@@ -104,7 +104,7 @@ func (d *demo) run(ctx context.Context, listener net.Listener) error {
 // serve serves the registry until ctx ends, and then at once no more: it holds nothing worth a drain.
 func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout}
-	stop := context.AfterFunc(ctx, func() { server.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("demo registry: %w", err)
@@ -208,5 +208,5 @@ func (d *demo) farewell() error {
 // say tells what is going on.
 func (d *demo) say(format string, args ...any) {
 	elapsed := fmt.Sprintf("%5.1fs", d.Now().Sub(d.begin).Seconds())
-	_ = d.Progress.Linef("%s  %s", d.Progress.Faint(elapsed), fmt.Sprintf(format, args...)) //nolint:errcheck // progress is not worth failing for
+	_ = d.Progress.Linef("%s  %s", d.Progress.Faint(elapsed), fmt.Sprintf(format, args...)) // progress is not worth failing for
 }

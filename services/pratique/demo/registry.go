@@ -220,7 +220,7 @@ func (r *Registry) post(ctx context.Context, body []byte) error {
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode/100 != 2 {
-		text, _ := io.ReadAll(io.LimitReader(answer.Body, 500)) //nolint:errcheck // decoration of an error
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, 500)) // decoration of an error
 		return fmt.Errorf("%s answered %s: %s", r.notify, answer.Status, text)
 	}
 	return nil
@@ -243,5 +243,5 @@ func (a *heldAnswer) release(w http.ResponseWriter) {
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(a.body.Len()))
 	w.WriteHeader(a.status)
-	_, _ = w.Write(a.body.Bytes()) //nolint:errcheck // the client is gone: nobody to tell
+	_, _ = w.Write(a.body.Bytes()) // else the client is gone: nobody to tell
 }

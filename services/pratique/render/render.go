@@ -48,8 +48,10 @@ func (p Printer) Linef(format string, args ...any) error {
 	return err
 }
 
-// Bold and Faint decorate plain text.
-func (p Printer) Bold(s string) string  { return p.paint(lipgloss.NewStyle().Bold(true), s) }
+// Bold makes plain text stand out.
+func (p Printer) Bold(s string) string { return p.paint(lipgloss.NewStyle().Bold(true), s) }
+
+// Faint makes plain text stand back.
 func (p Printer) Faint(s string) string { return p.paint(lipgloss.NewStyle().Faint(true), s) }
 
 func (p Printer) paint(style lipgloss.Style, s string) string {

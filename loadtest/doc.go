@@ -1,0 +1,2 @@
+// Package loadtest measures the pipeline.
+package loadtest

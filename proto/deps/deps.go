@@ -1,3 +1,0 @@
-package deps
-
-import _ "google.golang.org/protobuf/proto"
