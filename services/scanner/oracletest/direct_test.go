@@ -141,6 +141,9 @@ func describe(ctx context.Context, reference string) (image.Image, v1.Image, err
 			history = append(history, h.CreatedBy)
 		}
 	}
+	if n := len(config.RootFS.DiffIDs); n != len(manifest.Layers) {
+		return image.Image{}, nil, fmt.Errorf("%s: %d layers and %d diffIDs", reference, len(manifest.Layers), n)
+	}
 	for i, l := range manifest.Layers {
 		next := image.Layer{
 			Blob: image.Digest(l.Digest.String()), DiffID: image.Digest(config.RootFS.DiffIDs[i].String()),
