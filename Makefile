@@ -60,7 +60,7 @@ alone: ## build each module by itself, without the workspace
 
 .PHONY: bench
 bench: ## the benchmarks
-	go test -run '^$$' -bench . -benchmem ./loadtest/... ./pkg/... ./services/layercache/...
+	go test -run '^$$' -bench . -benchtime 10x ./loadtest/...
 
 .PHONY: clean
 clean: ## remove what was built here (not Go's caches)

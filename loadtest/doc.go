@@ -1,2 +1,0 @@
-// Package loadtest measures the pipeline.
-package loadtest
