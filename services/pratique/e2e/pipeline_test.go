@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"io/fs"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -57,7 +60,10 @@ type options struct {
 	facts              func(t testing.TB, b *bus.Bus) facts.Store
 	fault              func(role string) bus.Fault // asked for at each start of a service
 	noDatabase         bool
+	silent             bool // the registry notifies nobody: the test does, with notify
 	tracer             trace.TracerProvider
+	database           string   // folder of the database, the demo's when empty
+	hosts              []string // registries that may be asked beside the pipeline's own
 }
 
 // pipeline is a whole installation. Each service has a connection and a bus of its own, as a process
@@ -72,7 +78,7 @@ type pipeline struct {
 	registry *counting
 	host     string // of the registry
 	api      string // ingest's address
-	metrics  *prometheus.Registry
+	metrics  metrics
 	log      *slog.Logger
 	stop     context.CancelFunc
 	running  sync.WaitGroup
@@ -82,7 +88,7 @@ func start(t testing.TB, o options) *pipeline {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &pipeline{
-		t: t, opts: o, server: bustest.StartServer(t), metrics: prometheus.NewRegistry(),
+		t: t, opts: o, server: bustest.StartServer(t),
 		log: slog.New(slog.NewTextHandler(&testWriter{t: t}, &slog.HandlerOptions{Level: slog.LevelError})), stop: cancel,
 	}
 	nc := bustest.Connect(t, p.server)
@@ -96,14 +102,19 @@ func start(t testing.TB, o options) *pipeline {
 		t.Fatal(err)
 	}
 	p.api = freeAddress(t)
-	p.registry = &counting{inner: demo.NewRegistry(demo.RegistryConfig{
-		Notify: "http://" + p.api + "/v1/events/distribution", Logger: p.log, Now: now,
-	}), blobs: map[string]int{}, analysed: map[string]int{}}
+	p.registry = &counting{blobs: map[string]int{}, analysed: map[string]int{}}
+	if o.silent {
+		p.registry.inner = ggcr.New(ggcr.Logger(stdlog.New(io.Discard, "", 0)))
+	} else {
+		p.registry.inner = demo.NewRegistry(demo.RegistryConfig{
+			Notify: "http://" + p.api + "/v1/events/distribution", Logger: p.log, Now: now,
+		})
+	}
 	srv := httptest.NewServer(p.registry)
 	t.Cleanup(srv.Close)
 	p.host = strings.TrimPrefix(srv.URL, "http://")
 	if !o.noDatabase {
-		p.load(usual)
+		p.load(cmp.Or(o.database, usual))
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -127,8 +138,11 @@ type runner interface {
 	Run(ctx context.Context) error
 }
 
+// builder makes a service on its own bus, with its own metrics.
+type builder func(b *bus.Bus, r prometheus.Registerer) (runner, error)
+
 // run keeps one service alive: a fault kills it, and it is started again as a new process.
-func (p *pipeline) run(ctx context.Context, role string, build func(b *bus.Bus) (runner, error)) {
+func (p *pipeline) run(ctx context.Context, role string, build builder) {
 	p.running.Add(1)
 	go func() {
 		defer p.running.Done()
@@ -141,7 +155,7 @@ func (p *pipeline) run(ctx context.Context, role string, build func(b *bus.Bus) 
 }
 
 // live is one life of a service.
-func (p *pipeline) live(ctx context.Context, role string, build func(b *bus.Bus) (runner, error)) error {
+func (p *pipeline) live(ctx context.Context, role string, build builder) error {
 	ctx, die := context.WithCancel(ctx)
 	defer die()
 	var fault bus.Fault
@@ -161,39 +175,58 @@ func (p *pipeline) live(ctx context.Context, role string, build func(b *bus.Bus)
 		return err
 	}
 	defer nc.Close()
+	reg := p.metrics.add()
 	b, err := bus.New(nc, bus.Config{AckWait: time.Second, Poll: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, MaxBytes: 256 << 20},
-		bus.Options{Logger: p.log, Now: now, Fault: fault, Tracer: p.opts.tracer})
+		bus.Options{Logger: p.log, Now: now, Fault: fault, Registerer: reg, Tracer: p.opts.tracer})
 	if err != nil {
 		return err
 	}
-	s, err := build(b)
+	s, err := build(b, reg)
 	if err != nil {
 		return err
 	}
 	return s.Run(ctx)
 }
 
-func (p *pipeline) ingest(b *bus.Bus) (runner, error) {
+func (p *pipeline) ingest(b *bus.Bus, r prometheus.Registerer) (runner, error) {
 	return ingest.New(ingest.Config{Listen: p.api, Drain: time.Second},
-		ingest.Deps{Bus: b, Logger: p.log, Now: now, Tracer: p.opts.tracer})
+		ingest.Deps{Bus: b, Logger: p.log, Registerer: r, Now: now, Tracer: p.opts.tracer})
 }
 
-func (p *pipeline) layercache(b *bus.Bus) (runner, error) {
+func (p *pipeline) layercache(b *bus.Bus, r prometheus.Registerer) (runner, error) {
 	return layercache.New(
 		layercache.Config{Platforms: []image.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}, Recheck: 200 * time.Millisecond, Version: "test"},
-		layercache.Deps{Bus: b, Registry: p.client(), Facts: p.factsOn(b), Logger: p.log, Now: now, Tracer: p.opts.tracer})
+		layercache.Deps{Bus: b, Registry: p.client(), Facts: p.factsOn(b), Logger: p.log, Registerer: r, Now: now, Tracer: p.opts.tracer})
 }
 
-func (p *pipeline) scanner(b *bus.Bus) (runner, error) {
+func (p *pipeline) scanner(b *bus.Bus, r prometheus.Registerer) (runner, error) {
 	return scanner.New(scanner.Config{}, scanner.Deps{
 		Bus: b, Registry: p.client(), Facts: p.factsOn(b),
 		Analyzer: analyses{p.engine, p.registry}, Matcher: p.engine, Databases: p.engine, Engine: p.engine.Versions(),
-		Logger: p.log, Now: now,
+		Logger: p.log, Registerer: r, Now: now,
 	})
 }
 
+// metrics are the registries of all services that were ever started.
+type metrics struct {
+	mu   sync.Mutex
+	each []*prometheus.Registry
+}
+
+func (m *metrics) add() *prometheus.Registry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := prometheus.NewRegistry()
+	m.each = append(m.each, r)
+	return r
+}
+
 func (p *pipeline) client() *registry.Client {
-	c, err := registry.New(registry.Config{Hosts: map[string]registry.Host{p.host: {Plain: true}}}, registry.Options{})
+	hosts := map[string]registry.Host{p.host: {Plain: true}}
+	for _, h := range p.opts.hosts {
+		hosts[h] = registry.Host{Plain: true}
+	}
+	c, err := registry.New(registry.Config{Hosts: hosts}, registry.Options{})
 	if err != nil {
 		panic(err) // the configuration is above
 	}
@@ -245,7 +278,7 @@ func demoDatabase(t testing.TB, keep func(line string) bool) string {
 	return dir
 }
 
-func buildDatabase(ctx context.Context, dir string, keep func(line string) bool) error {
+func buildDatabase(ctx context.Context, dir string, keep func(line string) bool, more ...string) error {
 	rows := map[string]string{}
 	for _, name := range []string{"adv.jsonl", "vuln.jsonl"} {
 		b, err := fs.ReadFile(demodata.Advisories(), name)
@@ -257,6 +290,9 @@ func buildDatabase(ctx context.Context, dir string, keep func(line string) bool)
 				rows[name] += line
 			}
 		}
+	}
+	for _, line := range more {
+		rows["adv.jsonl"] += line + "\n"
 	}
 	meta := build.Meta{UpdatedAt: demodata.Built, NextUpdate: demodata.Built.AddDate(10, 0, 0)}
 	return build.Build(ctx, dir, strings.NewReader(rows["adv.jsonl"]), strings.NewReader(rows["vuln.jsonl"]), meta)
