@@ -143,16 +143,16 @@ func (e *ending) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// keep stores facts before the record that leads to them.
+// keep stores facts and holder before the record that leads to them.
 func (s *Service) keep(ctx context.Context, job work.LayerJob, l facts.Layer) error {
 	if err := s.facts.PutFacts(ctx, l); err != nil {
 		return fmt.Errorf("keep facts of layer %s: %w", job.Layer.Blob, err)
 	}
-	if err := s.facts.PutRecord(ctx, facts.Record{Blob: job.Layer.Blob, DiffID: l.DiffID, Size: job.Layer.Size}); err != nil {
-		return fmt.Errorf("keep record of layer %s: %w", job.Layer.Blob, err)
-	}
 	if err := s.facts.PutHolder(ctx, job.Host, job.Repository, job.Layer.Blob); err != nil {
 		return fmt.Errorf("keep holder of layer %s: %w", job.Layer.Blob, err)
+	}
+	if err := s.facts.PutRecord(ctx, facts.Record{Blob: job.Layer.Blob, DiffID: l.DiffID, Size: job.Layer.Size}); err != nil {
+		return fmt.Errorf("keep record of layer %s: %w", job.Layer.Blob, err)
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ type wait struct {
 	hold    *hold
 	order   []string               // all keys, in the image's order
 	missing map[string]image.Layer // by key
-	queued  map[string]bool        // this plan's job was accepted
+	queued  map[string]bool        // this plan's job was accepted, and nobody else's made the facts
 	waited  map[string]bool        // missing at the first look
 	found   map[image.Digest]image.Digest
 	listed  int
@@ -227,13 +227,11 @@ func (w *wait) look(ctx context.Context, keys []string) error {
 		if !queued {
 			continue
 		}
-		// Accepted may also mean that somebody else's job was done between the check and the publish.
-		// Ours then finds the facts there, and was not the one that made them.
-		if known, err = w.check(ctx, k, l); err != nil {
+		w.queued[k] = true
+		// Accepted may also mean that somebody else's job was done between the check and the publish: there
+		// is no need to wait until ours has found that out.
+		if _, err = w.check(ctx, k, l); err != nil {
 			return err
-		}
-		if !known {
-			w.queued[k] = true
 		}
 	}
 	return nil
@@ -283,8 +281,14 @@ func (w *wait) check(ctx context.Context, k string, l image.Layer) (known bool, 
 	if rec.Size != l.Size {
 		return false, reason.Refusef(reason.SizeMismatch, "layer %s: %d bytes, the manifest says %d", l.Blob, rec.Size, l.Size)
 	}
-	if err := w.confirm(ctx, source, l); err != nil {
+	asked, err := w.confirm(ctx, source, l)
+	if err != nil {
 		return false, err
+	}
+	if asked {
+		// Reading a blob confirms its repository. So the job that made these facts was of another one: it
+		// was done just before ours was accepted, or it replaced ours in a higher lane.
+		delete(w.queued, k)
 	}
 	w.found[l.Blob] = rec.DiffID
 	delete(w.missing, k)
@@ -292,25 +296,26 @@ func (w *wait) check(ctx context.Context, k string, l image.Layer) (known bool, 
 }
 
 // confirm makes sure that this repository holds a blob whose facts may have come from another: naming
-// a digest must not be enough to read what is in somebody else's layer.
-func (w *wait) confirm(ctx context.Context, source string, l image.Layer) error {
+// a digest must not be enough to read what is in somebody else's layer. asked tells that it was not
+// remembered.
+func (w *wait) confirm(ctx context.Context, source string, l image.Layer) (asked bool, err error) {
 	cfg, host, repository := w.join.cfg, w.need.Image.Host, w.need.Image.Repository
 	holds, err := cfg.Store.Holds(ctx, host, repository, l.Blob)
 	if err != nil {
-		return fmt.Errorf("holder of layer %s: %w", l.Blob, err)
+		return false, fmt.Errorf("holder of layer %s: %w", l.Blob, err)
 	}
 	if holds {
-		return nil
+		return false, nil
 	}
 	there, err := cfg.Blobs.HasBlob(ctx, host, repository, l.Blob)
 	if err != nil {
-		return fmt.Errorf("ask for layer %s: %w", l.Blob, err)
+		return true, fmt.Errorf("ask for layer %s: %w", l.Blob, err)
 	}
 	if there {
 		if err := cfg.Store.PutHolder(ctx, host, repository, l.Blob); err != nil {
-			return fmt.Errorf("remember holder of layer %s: %w", l.Blob, err)
+			return true, fmt.Errorf("remember holder of layer %s: %w", l.Blob, err)
 		}
-		return nil
+		return true, nil
 	}
 	v := facts.Verdict{
 		Key:    source,
@@ -319,9 +324,9 @@ func (w *wait) confirm(ctx context.Context, source string, l image.Layer) error 
 		At:     cfg.Now().UTC(),
 	}
 	if err := cfg.Store.PutVerdict(ctx, v); err != nil {
-		return fmt.Errorf("remember verdict on layer %s: %w", l.Blob, err)
+		return true, fmt.Errorf("remember verdict on layer %s: %w", l.Blob, err)
 	}
-	return refusal(l, v)
+	return true, refusal(l, v)
 }
 
 // refusal is the error that a verdict means for an image: a re-drive of it forgets the verdict.

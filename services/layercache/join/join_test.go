@@ -228,9 +228,36 @@ func TestNoticeEndsTheWait(t *testing.T) {
 		if len(w.accepted) != 2 {
 			t.Errorf("%d jobs for two blobs", len(w.accepted))
 		}
-		if res.Counts.Seen != 3 || len(j.waiting) != 0 {
-			t.Errorf("counts %+v, %d keys still registered", res.Counts, len(j.waiting))
+		wantCounts(t, res, finding.LayerCounts{Seen: 3, Known: 1, Analysed: 2}) // the one done at once, too
+		if len(j.waiting) != 0 {
+			t.Errorf("%d keys still registered", len(j.waiting))
 		}
+	})
+}
+
+// Our job was accepted, but another repository's made the facts: it was done just before, or replaced
+// ours in a higher lane. Then the analysis counts there.
+func TestAnalysisCountsWhereItWasDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		j := w.join()
+		other := func(l work.LayerJob) {
+			l.Repository = "other"
+			w.analyse(l)
+			j.Notice(work.Notice{Key: l.Key})
+		}
+		w.onJob = func(l work.LayerJob) {
+			if l.Layer.Blob == layer("a").Blob {
+				other(l)
+				return
+			}
+			later(func() { other(l) })
+		}
+		res, err := j.Wait(t.Context(), need(layer("a"), layer("b")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCounts(t, res, finding.LayerCounts{Seen: 2, Waited: 2})
 	})
 }
 
