@@ -6,6 +6,7 @@ import (
 	"encoding/json/v2"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -63,7 +64,7 @@ func (p *pipeline) ask(ctx context.Context, reference string) (string, error) {
 }
 
 func (p *pipeline) asker() (*client.Client, error) {
-	return client.New(client.Config{URL: "http://" + p.api, UserAgent: "e2e"})
+	return client.New(client.Config{URL: "http://" + p.api, UserAgent: "e2e", Poll: 5 * time.Millisecond})
 }
 
 // store writes an image or index to the registry under a tag, or under its digest when tag is "".
