@@ -8,12 +8,12 @@ import (
 )
 
 // rawMessage reads one stored message by its sequence.
-func (b *Bus) rawMessage(ctx context.Context, name string, seq uint64, opts ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
+func (b *Bus) rawMessage(ctx context.Context, name string, seq uint64) (*jetstream.RawStreamMsg, error) {
 	s, err := b.stream(ctx, b.name(name))
 	if err != nil {
 		return nil, storeError("open "+name, err)
 	}
-	raw, err := s.GetMsg(ctx, seq, opts...)
+	raw, err := s.GetMsg(ctx, seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, ErrNotFound
 	}

@@ -31,7 +31,7 @@ func (b *Bus) follow(ctx context.Context, stream, filter string, from uint64, fn
 		stopped, err := b.followOnce(ctx, stream, filter, &from, fn)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the end that was asked for
 		case stopped:
 			return err
 		case from != before:

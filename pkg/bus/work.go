@@ -72,18 +72,18 @@ func (b *Bus) enqueue(ctx context.Context, lane work.Lane, kind string, rest []s
 		return err
 	}
 	b.metrics.refused.WithLabelValues(j.op()).Inc()
-	var busy *wrongLast
+	var busy *busyError
 	if errors.As(err, &busy) {
 		return b.promote(ctx, j, m, busy.sequence)
 	}
 	return err
 }
 
-// wrongLast is ErrBusy with the sequence of the job that is there.
-type wrongLast struct{ sequence uint64 }
+// busyError is ErrBusy with the sequence of the job that is there.
+type busyError struct{ sequence uint64 }
 
-func (e *wrongLast) Error() string { return ErrBusy.Error() }
-func (e *wrongLast) Unwrap() error { return ErrBusy }
+func (e *busyError) Error() string { return ErrBusy.Error() }
+func (e *busyError) Unwrap() error { return ErrBusy }
 
 // guarded publishes a job if the last message on its guard's subjects is the one with sequence last
 // (0: if there is none). The server checks it together with storing: no lock, no lease, no clock.
@@ -94,7 +94,7 @@ func (b *Bus) guarded(ctx context.Context, j job, m *nats.Msg, last uint64) erro
 		case err == nil:
 			return nil
 		case apiCode(err) == codeWrongLast:
-			return &wrongLast{sequence: wrongLastSequence(err)}
+			return &busyError{sequence: wrongLastSequence(err)}
 		case isSubjectFull(err):
 			return ErrBusy
 		case apiCode(err) != codeClash:

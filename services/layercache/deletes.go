@@ -79,7 +79,8 @@ func (e *evaluation) recheck(ctx context.Context, rec track.Record) (*work.Image
 	if err != nil {
 		return nil, fmt.Errorf("resolve track %s: %w", rec.Track, err)
 	}
-	if digest == "" {
+	switch digest {
+	case "":
 		seen, err := e.tracks.observe(ctx, l)
 		if err != nil {
 			return nil, fmt.Errorf("resolve track %s: %w", rec.Track, err)
@@ -90,7 +91,7 @@ func (e *evaluation) recheck(ctx context.Context, rec track.Record) (*work.Image
 		if seen.digest == "" {
 			return nil, e.closeAll(ctx, seen.record)
 		}
-	} else if digest == rec.Digest {
+	case rec.Digest:
 		return nil, nil
 	}
 	j := e.job

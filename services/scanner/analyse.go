@@ -109,7 +109,7 @@ func (s *Service) read(ctx context.Context, job work.LayerJob) (l facts.Layer, w
 	if err != nil {
 		return facts.Layer{}, false, err
 	}
-	defer body.Close() //nolint:errcheck // nothing was written
+	defer body.Close()
 	r := &ending{r: body}
 	l, err = s.analyzer.Analyze(ctx, job.Layer, r)
 	whole = errors.Is(r.err, io.EOF)

@@ -242,7 +242,7 @@ func (d *fakeDatabases) Load(ctx context.Context, p vulndb.Pointer, fetch func(c
 	if err != nil {
 		return err
 	}
-	defer r.Close() //nolint:errcheck // nothing was written
+	defer r.Close()
 	body, err := io.ReadAll(r)
 	if err != nil {
 		return err

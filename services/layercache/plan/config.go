@@ -65,7 +65,7 @@ func parseConfig(body []byte) (config, error) {
 	}
 	c := config{platform: Unknown, createdBy: createdBy(raw.History, len(raw.RootFS.DiffIDs))}
 	if raw.OS != "" || raw.Architecture != "" {
-		p, err := raw.platform.parse()
+		p, err := raw.parse()
 		if err != nil {
 			return config{}, reason.Refusef(reason.Malformed, "%w", err)
 		}

@@ -147,7 +147,7 @@ func (o *opener) entry(ctx context.Context, d image.Digest, e descriptor) ([]Chi
 	if e.Platform != nil && (e.Platform.OS != "" || e.Platform.Architecture != "") {
 		p, err := e.Platform.parse()
 		if err != nil {
-			return nil, nil // nobody can have asked for it
+			return nil, nil //nolint:nilerr // a platform that is none: nobody can have asked for it
 		}
 		return []Child{{Platform: p, Digest: d}}, nil
 	}

@@ -35,7 +35,7 @@ func pack(t *testing.T, kind vulndb.Kind, dir string, sequence uint64) packed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close() //nolint:errcheck // a temporary file
+	defer p.Close()
 	body, err := io.ReadAll(p)
 	if err != nil {
 		t.Fatal(err)

@@ -126,7 +126,7 @@ func (a *InProcess) Analyze(ctx context.Context, l image.Layer, compressed io.Re
 func (a *InProcess) analyze(ctx context.Context, src *source) (out facts.Layer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.config.Logger.Error("analyzer panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			a.config.Logger.ErrorContext(ctx, "analyzer panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			err = reason.Refusef(reason.AnalysisFailed, "an analyzer panicked: %v", p)
 		}
 	}()

@@ -65,7 +65,7 @@ func (s *stream) Read(b []byte) (int, error) {
 	if s.n > ratioFrom && s.n/max(s.src.n, 1) > s.bounds.Ratio {
 		return n, reason.Refusef(reason.OverBound, "the layer inflates more than %d times", s.bounds.Ratio)
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader's contract is the bare value
+	if err != nil && err != io.EOF {
 		return n, damaged(err)
 	}
 	return n, err

@@ -47,6 +47,49 @@ func Shared(t testing.TB, name string) string {
 	return dir
 }
 
+// Hostile serves images that are built to deceive or exhaust a scanner, as hostile/NAME:latest, and returns
+// their registry's address. It is skipped where there is no corpus.
+func Hostile(t testing.TB) (address string) {
+	t.Helper()
+	source := Shared(t, "corpus")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "mkcorpus")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	cmd.Dir, cmd.Env = source, append(os.Environ(), "GOWORK=off")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build mkcorpus: %v\n%s", err, msg)
+	}
+	dir := filepath.Join(cache, "pratique", "hostile")
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		buildHostile(t, program, dir)
+	}
+	return serve(t, program, dir)
+}
+
+// buildHostile fills a folder of its own first: one that is there is whole.
+func buildHostile(t testing.TB, program, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "hostile-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(tmp)
+	if msg, err := exec.CommandContext(t.Context(), program, "hostile", "-dir", tmp).CombinedOutput(); err != nil {
+		t.Fatalf("build the hostile images: %v\n%s", err, msg)
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		if _, there := os.Stat(dir); there != nil { // else another test was first
+			t.Fatal(err)
+		}
+	}
+}
+
 func images(t testing.TB, index string) []string {
 	t.Helper()
 	b, err := os.ReadFile(index)
