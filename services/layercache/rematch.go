@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,7 +15,8 @@ import (
 	"github.com/pratique-sec/pratique/pkg/work"
 )
 
-// settingRematched holds the digest of the database that every known image was last queued for.
+// settingRematched holds the sequence of the database that every known image was last queued for. Its
+// digest would not do: one that is loaded again after another has to be judged again.
 const settingRematched = "rematched"
 
 // How long a re-match waits before it asks again for what was busy, and before it begins again after
@@ -102,6 +104,9 @@ func (s *Service) rematchAll(ctx context.Context, p vulndb.Pointer) error {
 		if err = pause(ctx, rematchBusy); err != nil {
 			break
 		}
+		if err = s.rematchNeeded(ctx, p); err != nil {
+			break
+		}
 		again := busy
 		busy = nil
 		for _, j := range again {
@@ -116,7 +121,7 @@ func (s *Service) rematchAll(ctx context.Context, p vulndb.Pointer) error {
 	if err != nil {
 		return err
 	}
-	if err := s.bus.PutSetting(ctx, settingRematched, p.Digest); err != nil {
+	if err := s.bus.PutSetting(ctx, settingRematched, sequence(p)); err != nil {
 		return fmt.Errorf("record re-match: %w", err)
 	}
 	s.log.InfoContext(ctx, "re-match queued", "database", p.Digest, "images", seen)
@@ -133,11 +138,13 @@ func (s *Service) rematchNeeded(ctx context.Context, p vulndb.Pointer) error {
 	if err != nil {
 		return fmt.Errorf("current database: %w", err)
 	}
-	if done == p.Digest || current.Digest != p.Digest {
+	if done == sequence(p) || current.Sequence != p.Sequence {
 		return errNotNeeded
 	}
 	return nil
 }
+
+func sequence(p vulndb.Pointer) string { return strconv.FormatUint(p.Sequence, 10) }
 
 // rematchJob is an image's kept match for another database. Nobody waits for it.
 func rematchJob(j work.MatchJob, p vulndb.Pointer) work.MatchJob {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/event"
@@ -64,7 +65,7 @@ func (l *library) PublishMatch(_ context.Context, j work.MatchJob) error {
 }
 
 func newLibrary(names ...string) *library {
-	l := &library{busy: map[string]int{}, current: vulndb.Pointer{Kind: vulndb.Vulnerabilities, Digest: "sha256:new"}}
+	l := &library{busy: map[string]int{}, current: vulndb.Pointer{Kind: vulndb.Vulnerabilities, Digest: "sha256:new", Sequence: 4}}
 	for _, n := range names {
 		l.kept = append(l.kept, work.MatchJob{
 			Image:      image.Image{Reference: image.Reference{Host: testHost, Repository: n, Digest: image.DigestOf([]byte(n))}},
@@ -84,7 +85,7 @@ func TestRematchQueuesEveryImageOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(l.matches) != 3 || l.setting != "sha256:new" {
+	if len(l.matches) != 3 || l.setting != "4" {
 		t.Fatalf("%d matches, recorded %q", len(l.matches), l.setting)
 	}
 	for _, j := range l.matches {
@@ -101,7 +102,7 @@ func TestRematchAsksAgainForWhatIsBusy(t *testing.T) {
 		if err := newService(t, l, nil).rematchAll(t.Context(), l.current); err != nil {
 			t.Fatal(err)
 		}
-		if len(l.matches) != 2 || l.setting != "sha256:new" {
+		if len(l.matches) != 2 || l.setting != "4" {
 			t.Errorf("%d matches, recorded %q", len(l.matches), l.setting)
 		}
 	})
@@ -124,9 +125,41 @@ func TestInterruptedRematchIsRepeated(t *testing.T) {
 	}
 }
 
+// A database that is loaded again after another is judged again: meanwhile images were judged on that one.
+func TestRematchOnADatabaseThatComesBack(t *testing.T) {
+	l := newLibrary("a")
+	s := newService(t, l, nil)
+	for range 2 {
+		l.current.Sequence++
+		if err := s.rematchAll(t.Context(), l.current); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(l.matches) != 2 || l.setting != "6" {
+		t.Errorf("%d matches, recorded %q", len(l.matches), l.setting)
+	}
+}
+
+// A pass that waits for what is busy ends when its database is not the current one any more, and does
+// not record itself over a later one.
+func TestWaitingRematchYieldsToANewerDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLibrary("a")
+		p := l.current
+		l.busy[work.MatchKey(rematchJob(l.kept[0], p))] = 3
+		time.AfterFunc(rematchBusy/2, func() { l.current.Sequence, l.setting = 5, "5" })
+		if err := newService(t, l, nil).rematchAll(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		if len(l.matches) != 0 || l.setting != "5" {
+			t.Errorf("%d matches, recorded %q", len(l.matches), l.setting)
+		}
+	})
+}
+
 func TestRematchYieldsToANewerDatabase(t *testing.T) {
 	l := newLibrary("a")
-	if err := newService(t, l, nil).rematchAll(t.Context(), vulndb.Pointer{Digest: "sha256:older"}); err != nil {
+	if err := newService(t, l, nil).rematchAll(t.Context(), vulndb.Pointer{Digest: "sha256:older", Sequence: 3}); err != nil {
 		t.Fatal(err)
 	}
 	if len(l.matches) != 0 || l.setting != "" {

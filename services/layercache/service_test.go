@@ -135,7 +135,7 @@ func (r *rig) analyse(ctx context.Context, j work.LayerJob, _ bus.Delivery) erro
 	n.(*atomic.Int64).Add(1)
 	rc, err := r.registry.Blob(ctx, j.Host, j.Repository, j.Layer.Blob, j.Layer.Size)
 	if e := reason.Of(err); err != nil && e.Kind == reason.Refuse {
-		return decide(&facts.Verdict{Key: facts.SourceVerdictKey(j.Key, j.Host, j.Repository), Code: e.Code, Detail: err.Error(), At: time.Now()})
+		return decide(&facts.Verdict{Key: facts.SourceVerdictKey(j.Key, j.Host, j.Repository, j.Layer.Size), Code: e.Code, Detail: err.Error(), At: time.Now()})
 	} else if err != nil {
 		return err
 	}
@@ -315,7 +315,8 @@ func TestPushedImageIsMatched(t *testing.T) {
 
 	// A new database matches it again, from what is kept, and once.
 	db := vulndb.Pointer{Kind: vulndb.Vulnerabilities, Digest: string(image.DigestOf([]byte("db"))), Size: 1, UpdatedAt: time.Now(), LoadedAt: time.Now()}
-	if _, err := r.bus.PutPointer(t.Context(), db); err != nil {
+	db, err = r.bus.PutPointer(t.Context(), db)
+	if err != nil {
 		t.Fatal(err)
 	}
 	r.wait("a re-match", func() bool { return len(r.matches) == 2 })
@@ -323,7 +324,7 @@ func TestPushedImageIsMatched(t *testing.T) {
 	if j.Database != db.Digest || j.Lane != work.Backfill || j.Origin.Cause != event.CauseRematch || j.Image.Digest != p.digest || j.Generation != 1 {
 		t.Errorf("re-match %+v", j)
 	}
-	r.waitSetting(settingRematched, db.Digest)
+	r.waitSetting(settingRematched, sequence(db))
 
 	// A request names the database that is current, and reports to its submission.
 	seq, id := r.tell(event.Request, image.Reference{Host: r.host, Repository: "team/app", Tag: "v1"})

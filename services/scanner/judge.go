@@ -87,17 +87,22 @@ func (s *Service) hasDatabase(ctx context.Context, job work.MatchJob) error {
 	if !ok {
 		return reason.Retryf(reason.NoDatabase, "no vulnerability database is loaded: pratique db load DIR|TAR")
 	}
-	if job.Database == "" || job.Database == ours.Digest {
+	if job.Database == "" {
 		return nil
 	}
 	current, err := s.bus.Pointer(ctx, vulndb.Vulnerabilities)
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+	if errors.Is(err, bus.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("which database is current: %w", err)
 	}
-	if err == nil && current.Digest != ours.Digest {
-		return reason.Retryf(reason.NoDatabase, "this scanner still has database %s, not %s", ours.Digest, current.Digest)
+	// The same database loaded again after another has a new sequence: judged under the old one it would
+	// lose against what the other said.
+	if current.Sequence > ours.Sequence && (job.Database == current.Digest || job.Database != ours.Digest) {
+		return reason.Retryf(reason.NoDatabase, "this scanner still has database %d, %s, not %d, %s", ours.Sequence, ours.Digest, current.Sequence, current.Digest)
 	}
-	return nil // ours is the newer one
+	return nil
 }
 
 // loadFacts reads the facts of all layers, each anew: applying writes into them.

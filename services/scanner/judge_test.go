@@ -293,6 +293,25 @@ func (awayFacts) Facts(context.Context, image.Digest, string) (facts.Layer, erro
 	return facts.Layer{}, errAway
 }
 
+// One database, another, and the first again: what is judged on the first under its old sequence would
+// lose against the state that the other left.
+func TestMatchWaitsForADatabaseThatComesBack(t *testing.T) {
+	h := newBench(t, Config{})
+	j := matchJob("a", "main", 1)
+	var back vulndb.Pointer
+	for _, p := range []vulndb.Pointer{dbOne, dbTwo, dbOne} {
+		var err error
+		if back, err = h.bus.PutPointer(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.databases.set(dbOne)
+	j.Database = dbOne.Digest
+	wantReason(t, h.judge(t.Context(), j, first), reason.Retry, reason.NoDatabase)
+	h.databases.set(back)
+	must(t, h.judge(t.Context(), j, first))
+}
+
 func TestMatchWaitsForItsDatabase(t *testing.T) {
 	h := newBench(t, Config{})
 	j := matchJob("a", "main", 1)

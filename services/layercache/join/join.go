@@ -254,7 +254,7 @@ func (w *wait) job(k string, l image.Layer) work.LayerJob {
 // check looks one layer up. A known one is no longer missing.
 func (w *wait) check(ctx context.Context, k string, l image.Layer) (known bool, err error) {
 	store, host, repository := w.join.cfg.Store, w.need.Image.Host, w.need.Image.Repository
-	source := facts.SourceVerdictKey(k, host, repository)
+	source := facts.SourceVerdictKey(k, host, repository, l.Size)
 	for _, vk := range []string{facts.VerdictKey(k), source} {
 		v, err := store.Verdict(ctx, vk)
 		if err == nil {

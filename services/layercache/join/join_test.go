@@ -365,7 +365,7 @@ func TestVerdictRefusesTheImage(t *testing.T) {
 	k := work.LayerKey(l.Blob, analysis)
 	for name, key := range map[string]string{
 		"content": facts.VerdictKey(k),
-		"source":  facts.SourceVerdictKey(k, "r.example", "a/b"),
+		"source":  facts.SourceVerdictKey(k, "r.example", "a/b", l.Size),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -408,7 +408,7 @@ func TestAnotherSourceIsTried(t *testing.T) {
 		}
 		start := time.Now()
 		later(func() {
-			v := facts.Verdict{Key: facts.SourceVerdictKey(k, "r.example", "broken"), Code: reason.BlobMissing}
+			v := facts.Verdict{Key: facts.SourceVerdictKey(k, "r.example", "broken", l.Size), Code: reason.BlobMissing}
 			_ = w.PutVerdict(t.Context(), v)
 			j.Notice(work.Notice{Key: k, Failed: true}) // and only then the acknowledgement
 			later(func() {
@@ -440,7 +440,7 @@ func TestFactsOfAnotherRepositoryAreNotReadable(t *testing.T) {
 	w.blobs = map[string]bool{at("r.example", "other", l.Blob): true}
 	_, err := w.join().Wait(t.Context(), need(l))
 	e := wantReason(t, err, reason.Refuse, reason.BlobMissing)
-	key := facts.SourceVerdictKey(work.LayerKey(l.Blob, analysis), "r.example", "a/b")
+	key := facts.SourceVerdictKey(work.LayerKey(l.Blob, analysis), "r.example", "a/b", l.Size)
 	if w.verdicts[key].Code != reason.BlobMissing || !slices.Equal(e.Verdicts, []string{key}) {
 		t.Errorf("verdicts %v, in the error %v", w.verdicts, e.Verdicts)
 	}
@@ -448,6 +448,18 @@ func TestFactsOfAnotherRepositoryAreNotReadable(t *testing.T) {
 	wantReason(t, err, reason.Refuse, reason.BlobMissing)
 	if w.asked != 1 {
 		t.Errorf("asked the registry %d times, want once", w.asked)
+	}
+}
+
+// A manifest that lies about a blob's size has nothing remembered against one that does not.
+func TestVerdictOnAnotherSizeIsNotOurs(t *testing.T) {
+	w := newWorld()
+	l := layer("a")
+	key := facts.SourceVerdictKey(work.LayerKey(l.Blob, analysis), "r.example", "a/b", l.Size+1)
+	w.verdicts[key] = facts.Verdict{Key: key, Code: reason.SizeMismatch}
+	w.onJob = w.analyse
+	if _, err := w.join().Wait(t.Context(), need(l)); err != nil {
+		t.Error(err)
 	}
 }
 
