@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -414,19 +415,20 @@ func digests(t testing.TB, images []demodata.Image) []image.Digest {
 // deltas are all of FINDINGS, in order.
 func (p *pipeline) deltas() []finding.Delta {
 	p.t.Helper()
-	last, err := p.bus.LastDelta(p.t.Context())
+	s, err := p.js.Stream(p.t.Context(), "FINDINGS")
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if last == 0 {
+	held := s.CachedInfo().State
+	if held.Msgs == 0 {
 		return nil
 	}
 	var out []finding.Delta
 	ctx, done := context.WithTimeout(p.t.Context(), soon)
 	defer done()
-	err = p.bus.WatchDeltas(ctx, 1, func(seq uint64, d finding.Delta) error {
+	err = p.bus.WatchDeltas(ctx, held.FirstSeq, func(seq uint64, d finding.Delta) error {
 		out = append(out, d)
-		if seq >= last {
+		if seq >= held.LastSeq {
 			done()
 		}
 		return nil
@@ -444,16 +446,16 @@ func (p *pipeline) scans() []finding.Scan {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	last := s.CachedInfo().State.LastSeq
-	if last == 0 {
+	held := s.CachedInfo().State
+	if held.Msgs == 0 {
 		return nil
 	}
 	var out []finding.Scan
 	ctx, done := context.WithTimeout(p.t.Context(), soon)
 	defer done()
-	err = p.bus.WatchScans(ctx, 1, func(seq uint64, s finding.Scan) error {
+	err = p.bus.WatchScans(ctx, held.FirstSeq, func(seq uint64, s finding.Scan) error {
 		out = append(out, s)
-		if seq >= last {
+		if seq >= held.LastSeq {
 			done()
 		}
 		return nil
@@ -478,9 +480,12 @@ func (p *pipeline) states() map[finding.Asset]finding.State {
 }
 
 // consistent checks the subscribers' contract: each (finding, revision) once, no gap, nothing pending, and
-// the fold of FINDINGS is STATE.
-func (p *pipeline) consistent() {
+// the fold of FINDINGS is STATE. Of repositories, when any are named.
+func (p *pipeline) consistent(repositories ...string) {
 	p.t.Helper()
+	other := func(a finding.Asset) bool {
+		return len(repositories) > 0 && !slices.Contains(repositories, a.Repository)
+	}
 	type revision struct {
 		finding string
 		number  uint64
@@ -488,6 +493,9 @@ func (p *pipeline) consistent() {
 	seen := map[revision]bool{}
 	folded := map[finding.Asset]*finding.State{}
 	for _, d := range p.deltas() {
+		if other(d.Asset) {
+			continue
+		}
 		at := revision{d.Finding.ID, d.Finding.Revision}
 		if seen[at] {
 			p.t.Errorf("%s revision %d is in FINDINGS twice", d.Finding.ID, d.Finding.Revision)
@@ -506,6 +514,9 @@ func (p *pipeline) consistent() {
 		}
 	}
 	for asset, s := range p.states() {
+		if other(asset) {
+			continue
+		}
 		if len(s.Pending) > 0 {
 			p.t.Errorf("%v: %d deltas are still pending", asset, len(s.Pending))
 		}
