@@ -79,7 +79,7 @@ func (s *Service) foreign(ctx context.Context, job work.LayerJob, d bus.Delivery
 
 // known looks for what an earlier job, or an earlier attempt at this one, has decided.
 func (s *Service) known(ctx context.Context, job work.LayerJob) (decided, failed bool, err error) {
-	for _, k := range []string{facts.VerdictKey(job.Key), facts.SourceVerdictKey(job.Key, job.Host, job.Repository)} {
+	for _, k := range []string{facts.VerdictKey(job.Key), facts.SourceVerdictKey(job.Key, job.Host, job.Repository, job.Layer.Size)} {
 		_, err := s.facts.Verdict(ctx, k)
 		if err == nil {
 			return true, true, nil
@@ -171,7 +171,7 @@ func (s *Service) layerFailed(ctx context.Context, job work.LayerJob, d bus.Deli
 	}
 	key := facts.VerdictKey(job.Key)
 	if !whole {
-		key = facts.SourceVerdictKey(job.Key, job.Host, job.Repository)
+		key = facts.SourceVerdictKey(job.Key, job.Host, job.Repository, job.Layer.Size)
 	}
 	return layerRefused, s.refuseLayer(ctx, job, key, e)
 }

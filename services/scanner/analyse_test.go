@@ -107,7 +107,7 @@ func TestLayerFails(t *testing.T) {
 			e := wantReason(t, h.analyse(t.Context(), job, c.d), c.kind, c.code)
 
 			byContent := facts.VerdictKey(job.Key)
-			bySource := facts.SourceVerdictKey(job.Key, host, repository)
+			bySource := facts.SourceVerdictKey(job.Key, host, repository, job.Layer.Size)
 			for key, want := range map[string]bool{byContent: c.content, bySource: c.source} {
 				v, err := h.facts.Verdict(t.Context(), key)
 				if got := err == nil; got != want {
