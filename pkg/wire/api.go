@@ -15,20 +15,28 @@ type ScanRequest struct {
 
 // ScanAccepted is the answer to a ScanRequest that was stored.
 type ScanAccepted struct {
-	ID string // for GET /v1/scans/{id}
+	ID        string
+	StatusURL string // path of its fate on the same server: /v1/scans/{id}
+}
+
+// EventsAccepted is the answer to a notification whose events were all stored.
+type EventsAccepted struct {
+	Accepted int
+	Dropped  map[string]int // by why: "pull", "blob", …
 }
 
 // Problem is the answer of any API call that failed.
 type Problem struct {
 	Code    reason.Code
-	Detail  string // for people: names the field or bound and the way out
+	Message string // for people: names the field or bound and the way out
 	TraceID string // "" when the call was not traced
 }
 
 var (
-	scanRequestCodec  = codec[ScanRequest, *pb.ScanRequest]{(*encoder).scanRequest, (*decoder).scanRequest}
-	scanAcceptedCodec = codec[ScanAccepted, *pb.ScanAccepted]{(*encoder).scanAccepted, (*decoder).scanAccepted}
-	problemCodec      = codec[Problem, *pb.Problem]{(*encoder).problem, (*decoder).problem}
+	scanRequestCodec    = codec[ScanRequest, *pb.ScanRequest]{(*encoder).scanRequest, (*decoder).scanRequest}
+	scanAcceptedCodec   = codec[ScanAccepted, *pb.ScanAccepted]{(*encoder).scanAccepted, (*decoder).scanAccepted}
+	eventsAcceptedCodec = codec[EventsAccepted, *pb.EventsAccepted]{(*encoder).eventsAccepted, (*decoder).eventsAccepted}
+	problemCodec        = codec[Problem, *pb.Problem]{(*encoder).problem, (*decoder).problem}
 )
 
 // ScanRequestJSON writes a scan request as protobuf JSON on one line, without a newline.
@@ -53,6 +61,9 @@ func ScanAcceptedJSON(a ScanAccepted) ([]byte, error) { return scanAcceptedCodec
 // ScanAcceptedFromJSON reads what ScanAcceptedJSON wrote, here or in a newer version.
 func ScanAcceptedFromJSON(b []byte) (ScanAccepted, error) { return scanAcceptedCodec.fromJSON(b) }
 
+// EventsAcceptedJSON writes the answer to a notification as protobuf JSON on one line.
+func EventsAcceptedJSON(a EventsAccepted) ([]byte, error) { return eventsAcceptedCodec.json(a) }
+
 // ProblemJSON writes a problem as protobuf JSON on one line, without a newline.
 func ProblemJSON(p Problem) ([]byte, error) { return problemCodec.json(p) }
 
@@ -70,17 +81,28 @@ func (d *decoder) scanRequest(m *pb.ScanRequest) ScanRequest {
 }
 
 func (e *encoder) scanAccepted(a ScanAccepted) *pb.ScanAccepted {
-	return &pb.ScanAccepted{Id: text(a.ID)}
+	return &pb.ScanAccepted{Id: text(a.ID), StatusUrl: text(a.StatusURL)}
 }
 
 func (d *decoder) scanAccepted(m *pb.ScanAccepted) ScanAccepted {
-	return ScanAccepted{ID: m.GetId()}
+	return ScanAccepted{ID: m.GetId(), StatusURL: m.GetStatusUrl()}
+}
+
+func (e *encoder) eventsAccepted(a EventsAccepted) *pb.EventsAccepted {
+	return &pb.EventsAccepted{Accepted: count(a.Accepted), Dropped: entries(a.Dropped, count)}
+}
+
+func (d *decoder) eventsAccepted(m *pb.EventsAccepted) EventsAccepted {
+	return EventsAccepted{
+		Accepted: int(m.GetAccepted()),
+		Dropped:  entries(m.GetDropped(), func(n int32) int { return int(n) }),
+	}
 }
 
 func (e *encoder) problem(p Problem) *pb.Problem {
-	return &pb.Problem{Code: text(p.Code), Detail: text(p.Detail), TraceId: text(p.TraceID)}
+	return &pb.Problem{Code: text(p.Code), Message: text(p.Message), TraceId: text(p.TraceID)}
 }
 
 func (d *decoder) problem(m *pb.Problem) Problem {
-	return Problem{Code: reason.Code(m.GetCode()), Detail: m.GetDetail(), TraceID: m.GetTraceId()}
+	return Problem{Code: reason.Code(m.GetCode()), Message: m.GetMessage(), TraceID: m.GetTraceId()}
 }

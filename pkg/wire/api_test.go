@@ -49,8 +49,8 @@ func TestAnswersOfANewerServer(t *testing.T) {
 	if err != nil || a.ID != "12-ab" {
 		t.Errorf("ScanAccepted: %+v, %v", a, err)
 	}
-	p, err := ProblemFromJSON([]byte(`{"code": "unauthorized", "detail": "no token", "hint": {}}`))
-	if err != nil || p.Code != reason.Unauthorized || p.Detail != "no token" {
+	p, err := ProblemFromJSON([]byte(`{"code": "unauthorized", "message": "no token", "hint": {}}`))
+	if err != nil || p.Code != reason.Unauthorized || p.Message != "no token" {
 		t.Errorf("Problem: %+v, %v", p, err)
 	}
 	f, err := FateFromJSON([]byte(`{"request": "12-ab", "stage": "STAGE_DECIDED", "mood": 1}`))

@@ -54,6 +54,7 @@ var forms = []form{
 	formOf(TypeDeadLetter, EncodeDeadLetter, DecodeDeadLetter, deadLetterCodec),
 	formOf("", scanRequestCodec.encode, scanRequestCodec.decode, scanRequestCodec),
 	formOf("", scanAcceptedCodec.encode, scanAcceptedCodec.decode, scanAcceptedCodec),
+	formOf("", eventsAcceptedCodec.encode, eventsAcceptedCodec.decode, eventsAcceptedCodec),
 	formOf("", problemCodec.encode, problemCodec.decode, problemCodec),
 }
 

@@ -91,6 +91,9 @@ func TestDecodingNamesTheField(t *testing.T) {
 
 func TestDecodingRefusesBytesThatAreNoMessage(t *testing.T) {
 	for _, f := range forms {
+		if f.typeName == "" {
+			continue // travels as JSON only
+		}
 		for _, b := range [][]byte{{0xff}, {0x0a, 0x7f}, {0x0a, 0x02, 0xff, 0xfe}} { // cut off; too short; no UTF-8
 			if v, err := f.decode(b); err == nil {
 				t.Errorf("%s: % x decoded to %+v", f.name, b, v)

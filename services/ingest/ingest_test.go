@@ -68,7 +68,7 @@ func TestWhatWasAcceptedIsInTheStream(t *testing.T) {
 	resp := post(t, url+"/v1/scans", `{"reference":"registry.example/team/app:v1"}`)
 	var got struct {
 		ID        string `json:"id"`
-		StatusURL string `json:"status_url"`
+		StatusURL string `json:"statusUrl"`
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || resp.StatusCode != http.StatusAccepted {
 		t.Fatalf("status %s, %v", resp.Status, err)

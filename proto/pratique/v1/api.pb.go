@@ -79,8 +79,10 @@ func (x *ScanRequest) GetPlatforms() []string {
 // Answer of `POST /v1/scans`: the request is stored, and will be decided.
 type ScanAccepted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// For `GET /v1/scans/{id}`.
-	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Of the request.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Where its fate is: the path `/v1/scans/{id}` on the same server.
+	StatusUrl     string `protobuf:"bytes,2,opt,name=status_url,json=statusUrl,proto3" json:"status_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -122,13 +124,75 @@ func (x *ScanAccepted) GetId() string {
 	return ""
 }
 
+func (x *ScanAccepted) GetStatusUrl() string {
+	if x != nil {
+		return x.StatusUrl
+	}
+	return ""
+}
+
+// Answer of `POST /v1/events/{source}`: what is worth an event is stored, what is not was passed over.
+type EventsAccepted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many were stored, those included that were stored before.
+	Accepted int32 `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// How many were passed over, by why: "pull", "mount", "blob", "action", "unusable".
+	Dropped       map[string]int32 `protobuf:"bytes,2,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsAccepted) Reset() {
+	*x = EventsAccepted{}
+	mi := &file_pratique_v1_api_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsAccepted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsAccepted) ProtoMessage() {}
+
+func (x *EventsAccepted) ProtoReflect() protoreflect.Message {
+	mi := &file_pratique_v1_api_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsAccepted.ProtoReflect.Descriptor instead.
+func (*EventsAccepted) Descriptor() ([]byte, []int) {
+	return file_pratique_v1_api_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EventsAccepted) GetAccepted() int32 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *EventsAccepted) GetDropped() map[string]int32 {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
 // Answer of any call that failed.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable reason code, see Scan.reason: "bad-request", "unauthorized", "not-found", …
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// For people: names the field or bound and, where there is one, the way out.
-	Detail string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// W3C trace id, 32 hex digits; empty when the call was not traced.
 	TraceId       string `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -137,7 +201,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_pratique_v1_api_proto_msgTypes[2]
+	mi := &file_pratique_v1_api_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -149,7 +213,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_pratique_v1_api_proto_msgTypes[2]
+	mi := &file_pratique_v1_api_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -162,7 +226,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_pratique_v1_api_proto_rawDescGZIP(), []int{2}
+	return file_pratique_v1_api_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Problem) GetCode() string {
@@ -172,9 +236,9 @@ func (x *Problem) GetCode() string {
 	return ""
 }
 
-func (x *Problem) GetDetail() string {
+func (x *Problem) GetMessage() string {
 	if x != nil {
-		return x.Detail
+		return x.Message
 	}
 	return ""
 }
@@ -193,12 +257,20 @@ const file_pratique_v1_api_proto_rawDesc = "" +
 	"\x15pratique/v1/api.proto\x12\vpratique.v1\"I\n" +
 	"\vScanRequest\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x1c\n" +
-	"\tplatforms\x18\x02 \x03(\tR\tplatforms\"\x1e\n" +
+	"\tplatforms\x18\x02 \x03(\tR\tplatforms\"=\n" +
 	"\fScanAccepted\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"P\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
+	"\n" +
+	"status_url\x18\x02 \x01(\tR\tstatusUrl\"\xac\x01\n" +
+	"\x0eEventsAccepted\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\x05R\baccepted\x12B\n" +
+	"\adropped\x18\x02 \x03(\v2(.pratique.v1.EventsAccepted.DroppedEntryR\adropped\x1a:\n" +
+	"\fDroppedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"R\n" +
 	"\aProblem\x12\x12\n" +
-	"\x04code\x18\x01 \x01(\tR\x04code\x12\x16\n" +
-	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x19\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x19\n" +
 	"\btrace_id\x18\x03 \x01(\tR\atraceIdB?Z=github.com/pratique-sec/pratique/proto/pratique/v1;pratiquev1b\x06proto3"
 
 var (
@@ -213,18 +285,21 @@ func file_pratique_v1_api_proto_rawDescGZIP() []byte {
 	return file_pratique_v1_api_proto_rawDescData
 }
 
-var file_pratique_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_pratique_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_pratique_v1_api_proto_goTypes = []any{
-	(*ScanRequest)(nil),  // 0: pratique.v1.ScanRequest
-	(*ScanAccepted)(nil), // 1: pratique.v1.ScanAccepted
-	(*Problem)(nil),      // 2: pratique.v1.Problem
+	(*ScanRequest)(nil),    // 0: pratique.v1.ScanRequest
+	(*ScanAccepted)(nil),   // 1: pratique.v1.ScanAccepted
+	(*EventsAccepted)(nil), // 2: pratique.v1.EventsAccepted
+	(*Problem)(nil),        // 3: pratique.v1.Problem
+	nil,                    // 4: pratique.v1.EventsAccepted.DroppedEntry
 }
 var file_pratique_v1_api_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	4, // 0: pratique.v1.EventsAccepted.dropped:type_name -> pratique.v1.EventsAccepted.DroppedEntry
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_pratique_v1_api_proto_init() }
@@ -238,7 +313,7 @@ func file_pratique_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pratique_v1_api_proto_rawDesc), len(file_pratique_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

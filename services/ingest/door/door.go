@@ -2,12 +2,13 @@
 // stored events. A success means that EVENTS has what was sent; while it cannot, callers are told to
 // come again. It keeps nothing itself.
 //
-//	POST /v1/scans            a scan request → 202 {"id","status_url"}
+//	POST /v1/scans            a scan request → 202 {"id","statusUrl"}
 //	GET  /v1/scans/{id}       what became of it
 //	GET  /v1/reports/{digest} the reports of a manifest, one JSON object a line; ?platform= picks one
 //	POST /v1/events/{source}  a registry's notification → 202 {"accepted","dropped"}
 //
-// Whatever is no success has the body {"code","message"}.
+// Whatever is no success has the body {"code","message","traceId"}. Bodies are protobuf JSON of
+// proto/pratique/v1.
 package door
 
 import (

@@ -2,7 +2,6 @@ package door_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -147,11 +146,11 @@ func (f *fixture) do(t *testing.T, method, path, body string, headers ...string)
 // wantProblem checks the shape of an answer that is no success, and that it names something.
 func wantProblem(t *testing.T, resp *http.Response, body string, status int, code reason.Code, names string) {
 	t.Helper()
-	var p struct{ Code, Message string }
-	if err := json.Unmarshal([]byte(body), &p); err != nil {
+	p, err := wire.ProblemFromJSON([]byte(body))
+	if err != nil {
 		t.Fatalf("status %d, body %q: %v", resp.StatusCode, body, err)
 	}
-	if resp.StatusCode != status || p.Code != string(code) || !strings.Contains(p.Message, names) {
+	if resp.StatusCode != status || p.Code != code || !strings.Contains(p.Message, names) {
 		t.Errorf("answer %d %+v, want %d, code %s, a message with %q", resp.StatusCode, p, status, code, names)
 	}
 	if retry := resp.Header.Get("Retry-After"); (retry != "") != (status == http.StatusServiceUnavailable) {
@@ -162,11 +161,8 @@ func wantProblem(t *testing.T, resp *http.Response, body string, status int, cod
 func TestScanRequestIsStored(t *testing.T) {
 	f := open(t, door.Config{}, nil)
 	resp, body := f.do(t, "POST", "/v1/scans", `{"reference":"nginx:1.25","platforms":["linux/arm64/v8"]}`)
-	var got struct {
-		ID        string `json:"id"`
-		StatusURL string `json:"status_url"`
-	}
-	if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != http.StatusAccepted {
+	got, err := wire.ScanAcceptedFromJSON([]byte(body))
+	if err != nil || resp.StatusCode != http.StatusAccepted {
 		t.Fatalf("answer %d %s", resp.StatusCode, body)
 	}
 	if len(f.bus.events) != 1 {

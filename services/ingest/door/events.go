@@ -6,17 +6,12 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/pratique-sec/pratique/pkg/wire"
 	"github.com/pratique-sec/pratique/services/ingest/source"
 )
 
 // resultStored is the result label of what became an event; the others are source.Drop.
 const resultStored = "stored"
-
-// received is the answer to a notification whose events were all stored.
-type received struct {
-	Accepted int                 `json:"accepted"`
-	Dropped  map[source.Drop]int `json:"dropped,omitempty"`
-}
 
 // postEvents stores a sender's events in their order, one after the other: the order in EVENTS is the
 // order of what happened. When the bus fails halfway the sender sends all again, and what is stored
@@ -45,9 +40,16 @@ func (d *Door) postEvents(s source.Source) http.HandlerFunc {
 			d.metrics.events.WithLabelValues(s.Name, resultStored).Inc()
 			d.metrics.unusable.WithLabelValues(s.Name).Add(float64(len(e.Unusable)))
 		}
+		answer := wire.EventsAccepted{Accepted: len(batch.Events), Dropped: map[string]int{}}
 		for why, n := range batch.Dropped {
 			d.metrics.events.WithLabelValues(s.Name, string(why)).Add(float64(n))
+			answer.Dropped[string(why)] = n
 		}
-		d.json(w, r, http.StatusAccepted, received{Accepted: len(batch.Events), Dropped: batch.Dropped})
+		line, err := wire.EventsAcceptedJSON(answer)
+		if err != nil {
+			d.fail(w, r, fmt.Errorf("answer: %w", err))
+			return
+		}
+		d.send(w, r, http.StatusAccepted, "application/json", line)
 	}
 }

@@ -1,7 +1,6 @@
 package door
 
 import (
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -10,18 +9,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pratique-sec/pratique/pkg/reason"
+	"github.com/pratique-sec/pratique/pkg/wire"
 )
 
 // defaultRetry is what a caller is told when nobody knows how long it will take.
 const defaultRetry = 5 * time.Second
-
-// problem is the body of every answer that is no success. Code is for machines; Message names the field
-// or bound, and the way out.
-type problem struct {
-	Code    reason.Code `json:"code"`
-	Message string      `json:"message"`
-	TraceID string      `json:"trace_id,omitempty"`
-}
 
 // statusOf is the one table from reasons to HTTP. There is no 500 in it: what is our fault, or nobody
 // foresaw, is worth a sender's repetition.
@@ -58,23 +50,18 @@ func (d *Door) fail(w http.ResponseWriter, r *http.Request, err error) {
 	d.problem(w, r, status, e.Code, message)
 }
 
-// problem answers with a status of the caller's choice.
+// problem answers with a status of the caller's choice. The message names the field or bound, and the
+// way out.
 func (d *Door) problem(w http.ResponseWriter, r *http.Request, status int, code reason.Code, message string) {
-	p := problem{Code: code, Message: message}
+	p := wire.Problem{Code: code, Message: message}
 	if sc := trace.SpanContextFromContext(r.Context()); sc.IsValid() {
 		p.TraceID = sc.TraceID().String()
 	}
-	d.json(w, r, status, p)
-}
-
-// json answers with one line of JSON.
-func (d *Door) json(w http.ResponseWriter, r *http.Request, status int, v any) {
-	b, err := json.Marshal(v)
+	line, err := wire.ProblemJSON(p)
 	if err != nil {
-		d.log.ErrorContext(r.Context(), "answer cannot be encoded", slog.Any("error", err))
-		b, status = []byte(`{"code":"internal","message":"the answer cannot be encoded"}`), http.StatusServiceUnavailable
+		d.log.ErrorContext(r.Context(), "problem cannot be encoded", slog.Any("error", err)) // the status says enough
 	}
-	d.send(w, r, status, "application/json", b)
+	d.send(w, r, status, "application/json", line)
 }
 
 // send writes a line.

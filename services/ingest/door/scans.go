@@ -24,12 +24,6 @@ const (
 	maxIdempotencyKey = 255 // bytes
 )
 
-// accepted is the answer to a stored scan request.
-type accepted struct {
-	ID        string `json:"id"`
-	StatusURL string `json:"status_url"` // a path on this server
-}
-
 // parseScan reads a scan request's body.
 func parseScan(body []byte) (image.Reference, []image.Platform, error) {
 	req, err := wire.ScanRequestFromJSON(body)
@@ -99,8 +93,13 @@ func (d *Door) postScan(w http.ResponseWriter, r *http.Request) {
 	d.metrics.events.WithLabelValues(sourceAPI, resultStored).Inc()
 	id := fate.RequestID(seq, e.ID)
 	status := "/v1/scans/" + id
+	line, err := wire.ScanAcceptedJSON(wire.ScanAccepted{ID: id, StatusURL: status})
+	if err != nil {
+		d.fail(w, r, fmt.Errorf("answer: %w", err))
+		return
+	}
 	w.Header().Set("Location", status)
-	d.json(w, r, http.StatusAccepted, accepted{ID: id, StatusURL: status})
+	d.send(w, r, http.StatusAccepted, "application/json", line)
 }
 
 func (d *Door) getScan(w http.ResponseWriter, r *http.Request) {

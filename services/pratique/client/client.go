@@ -5,7 +5,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"io"
@@ -174,11 +173,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 func (c *Client) problem(answer *http.Response, text []byte) error {
 	detail := fmt.Sprintf("%s answered %s", c.base.Host, answer.Status)
 	code := reason.BadRequest
-	var p struct {
-		Code    reason.Code `json:"code"`
-		Message string      `json:"message"`
-	}
-	if err := json.Unmarshal(text, &p); err == nil && p.Code != "" {
+	if p, err := wire.ProblemFromJSON(text); err == nil && p.Code != "" { // else somebody else's answer, a proxy's
 		code, detail = p.Code, p.Message
 	}
 	switch answer.StatusCode {

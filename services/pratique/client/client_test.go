@@ -90,7 +90,7 @@ func TestScanUntilDecided(t *testing.T) {
 func TestRefusalsCarryTheirReason(t *testing.T) {
 	c := newClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = io.WriteString(w, `{"code":"unauthorized","message":"token: unknown"}`)
+		_, _ = io.WriteString(w, `{"code":"unauthorized","message":"token: unknown","traceId":""}`)
 	})
 	_, err := c.Wait(t.Context(), "1-0123456789abcdef", func(fate.Fate) {})
 	if e := reason.Of(err); e.Code != reason.Unauthorized || e.Kind != reason.Refuse || !strings.Contains(err.Error(), "token: unknown") {
