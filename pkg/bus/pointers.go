@@ -28,7 +28,7 @@ func (b *Bus) pointer(ctx context.Context, k vulndb.Kind) (vulndb.Pointer, uint6
 	return p, rev, nil
 }
 
-// PutPointer makes a database current and returns its pointer with the next sequence. The one that is
+// PutPointer makes a database current and returns its pointer with the time and the next sequence. The one that is
 // current already stays as it is: loading it again is not news, and would re-match every image.
 func (b *Bus) PutPointer(ctx context.Context, p vulndb.Pointer) (vulndb.Pointer, error) {
 	for range maxConflicts {
@@ -39,7 +39,7 @@ func (b *Bus) PutPointer(ctx context.Context, p vulndb.Pointer) (vulndb.Pointer,
 		if rev != 0 && there.Digest == p.Digest {
 			return there, nil
 		}
-		p.Sequence = there.Sequence + 1
+		p.Sequence, p.LoadedAt = there.Sequence+1, b.now().UTC()
 		value, err := wire.EncodePointer(p)
 		if err != nil {
 			return vulndb.Pointer{}, fmt.Errorf("bus: put pointer %s: %w", p.Kind, err)

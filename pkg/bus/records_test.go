@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -194,7 +195,7 @@ func TestSettings(t *testing.T) {
 
 func TestPointers(t *testing.T) {
 	ctx := t.Context()
-	b := bustest.New(t, bus.Config{}, bus.Options{})
+	b := bustest.New(t, bus.Config{}, bus.Options{Now: func() time.Time { return noon }})
 	_, err := b.Pointer(ctx, vulndb.Vulnerabilities)
 	wantIs(t, "Pointer", err, bus.ErrNotFound)
 	seen := make(chan vulndb.Pointer, 10)

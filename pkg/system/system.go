@@ -11,11 +11,11 @@ import (
 type Kind string
 
 const (
-	DatabaseLoaded Kind = "database-loaded"
-	DatabaseStale  Kind = "database-stale"
-	DeadLettered   Kind = "dead-letter"
-	StreamTrimmed  Kind = "stream-trimmed"
-	ConsumerStuck  Kind = "consumer-misconfigured"
+	DatabaseLoaded        Kind = "database-loaded"        // another database is current
+	DatabaseStale         Kind = "database-stale"         // the current one is old
+	DeadLettered          Kind = "dead-letter"            // a message was refused or poisonous
+	StreamFull            Kind = "stream-full"            // a stream or bucket is at its size limit: it drops its oldest or refuses
+	ConsumerMisconfigured Kind = "consumer-misconfigured" // somebody changed a consumer so that jobs get lost
 )
 
 // Notice is one trouble, told once: ID is deterministic.

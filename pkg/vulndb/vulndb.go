@@ -19,6 +19,6 @@ type Pointer struct {
 	Size       int64     // of the object
 	UpdatedAt  time.Time // the database's own word (metadata.json)
 	NextUpdate time.Time
-	LoadedAt   time.Time
-	Sequence   uint64 // grows with each load
+	LoadedAt   time.Time // when it became current: set by whoever stores the pointer
+	Sequence   uint64    // grows with each load
 }

@@ -43,6 +43,8 @@ type Config struct {
 	Recheck time.Duration
 	// GiveUp is how long a registry may not answer before an image fails as unreachable (24 h).
 	GiveUp time.Duration
+	// BusCheck is how often streams and consumers are looked at, to tell of full and changed ones (5 min).
+	BusCheck time.Duration
 	// Version of Pratique, for the reports on images that were refused.
 	Version string
 }
@@ -65,6 +67,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.GiveUp == 0 {
 		c.GiveUp = 24 * time.Hour
+	}
+	if c.BusCheck == 0 {
+		c.BusCheck = 5 * time.Minute
 	}
 	return c
 }
@@ -154,6 +159,7 @@ func (s *Service) Run(ctx context.Context) error {
 	run("watch analysis", func() error {
 		return s.bus.WatchSetting(ctx, "analysis."+s.cfg.Pool, s.analysis.set)
 	})
+	run("watch the bus", func() error { return s.watchBus(ctx) })
 	run("re-match", func() error { return s.rematch(ctx) })
 	run("consume events", func() error {
 		return s.bus.ConsumeEvents(ctx, s.cfg.EventSlots, s.handleEvent)

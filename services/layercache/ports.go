@@ -9,6 +9,7 @@ import (
 	"github.com/pratique-sec/pratique/pkg/finding"
 	"github.com/pratique-sec/pratique/pkg/registry"
 	"github.com/pratique-sec/pratique/pkg/report"
+	"github.com/pratique-sec/pratique/pkg/system"
 	"github.com/pratique-sec/pratique/pkg/track"
 	"github.com/pratique-sec/pratique/pkg/vulndb"
 	"github.com/pratique-sec/pratique/pkg/work"
@@ -33,6 +34,10 @@ type Bus interface {
 	PutImage(ctx context.Context, j work.MatchJob) error
 	DropImage(ctx context.Context, j work.MatchJob) error
 	Images(ctx context.Context, fn func(work.MatchJob) error) error
+
+	// Troubles are what PublishSystem tells of the bus itself.
+	Troubles(ctx context.Context) ([]system.Notice, error)
+	PublishSystem(ctx context.Context, n system.Notice) error
 
 	Setting(ctx context.Context, name string) (string, error)
 	PutSetting(ctx context.Context, name, value string) error

@@ -3,8 +3,13 @@ package allinone
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
+	"github.com/pratique-sec/pratique/pkg/key"
+	"github.com/pratique-sec/pratique/pkg/system"
 	"github.com/pratique-sec/pratique/pkg/vulndb"
 	"github.com/pratique-sec/pratique/services/scanner/advisory"
 )
@@ -13,7 +18,7 @@ import (
 const databases = "vulndb"
 
 // LoadDatabase packs the database at path (a folder or an archive), stores it under its content digest
-// and makes it the current one. Temporary files go to tmp.
+// and makes it the current one, which is told on SYSTEM. Temporary files go to tmp.
 func LoadDatabase(ctx context.Context, b *bus.Bus, kind vulndb.Kind, path, tmp string) (_ vulndb.Pointer, err error) {
 	packed, err := advisory.Pack(ctx, kind, path, tmp)
 	if err != nil {
@@ -24,7 +29,20 @@ func LoadDatabase(ctx context.Context, b *bus.Bus, kind vulndb.Kind, path, tmp s
 	if err := b.PutObject(ctx, databases, packed.Pointer.Digest, packed); err != nil {
 		return vulndb.Pointer{}, err
 	}
-	return b.PutPointer(ctx, packed.Pointer)
+	p, err := b.PutPointer(ctx, packed.Pointer)
+	if err != nil {
+		return vulndb.Pointer{}, err
+	}
+	// Also for one that was current already: whoever loaded it may have died before he told.
+	return p, b.PublishSystem(ctx, loaded(p))
+}
+
+func loaded(p vulndb.Pointer) system.Notice {
+	return system.Notice{
+		ID:   key.Of("notice.database-loaded.v1", string(p.Kind), strconv.FormatUint(p.Sequence, 10)),
+		Kind: system.DatabaseLoaded, Subject: p.Digest, At: p.LoadedAt,
+		Message: fmt.Sprintf("database %s of %s is current", p.Kind, p.UpdatedAt.UTC().Format(time.RFC3339)),
+	}
 }
 
 // DatabaseError says which of the configured databases could not be loaded.
