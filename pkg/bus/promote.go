@@ -97,7 +97,7 @@ type turn int
 
 const (
 	proceed   turn = iota
-	stepAside      // a newer job on the key has replaced this one
+	stepAside      // a newer job on the key has replaced this one, which may be deleted already
 	holdBack       // the job that this one replaces is being worked on
 )
 
@@ -109,7 +109,8 @@ func (b *Bus) turnOf(ctx context.Context, j job, seq uint64, h nats.Header) (tur
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return proceed, err
 		}
-		if err == nil && last.Sequence > seq {
+		// Replaced, or deleted while it was on its way here: the one that replaced it may even have ended.
+		if err != nil || last.Sequence != seq {
 			return stepAside, nil
 		}
 	}
