@@ -93,12 +93,19 @@ const (
 // dead, as if its process had been killed at that moment: nothing leaves it any more, acks included.
 type Fault func(op string, phase Phase) error
 
+// Health is told how each of Queues is worked on: nil while it is, else why not. Only changes are told.
+// *service.Health is one.
+type Health interface {
+	Set(part string, state error)
+}
+
 // Options are what a bus is given beside its configuration. Only Logger is required.
 type Options struct {
 	Logger     *slog.Logger
 	Now        func() time.Time      // nil: time.Now
 	Registerer prometheus.Registerer // nil: metrics are counted and shown nowhere
 	Tracer     trace.TracerProvider  // nil: OpenTelemetry's global one
+	Health     Health                // nil: nobody asks
 	Fault      Fault                 // nil: none; tests only
 }
 
@@ -112,6 +119,7 @@ type Bus struct {
 	now     func() time.Time
 	metrics *metrics
 	tracer  trace.Tracer
+	health  Health
 	fault   Fault
 	dead    atomic.Bool
 	died    chan struct{} // closed when dead becomes true
@@ -131,7 +139,7 @@ func New(nc *nats.Conn, cfg Config, opts Options) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bus: register metrics: %w", err)
 	}
-	b := &Bus{cfg: cfg, nc: nc, js: js, log: opts.Logger, now: opts.Now, metrics: m, fault: opts.Fault, died: make(chan struct{})}
+	b := &Bus{cfg: cfg, nc: nc, js: js, log: opts.Logger, now: opts.Now, metrics: m, health: opts.Health, fault: opts.Fault, died: make(chan struct{})}
 	if b.now == nil {
 		b.now = time.Now
 	}

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -104,6 +105,14 @@ func decoded[T any](decode func([]byte) (T, error), h func(context.Context, T, D
 // be before the consumer counts the message: the first look then finds nothing.
 var lookAgain = []time.Duration{2 * time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond}
 
+// Queues are what can be worked on, as Health hears of them.
+func Queues() []string {
+	return []string{streamEvents, job{kind: kindImage}.op(), job{kind: kindLayer}.op(), job{kind: kindMatch}.op()}
+}
+
+// errNotConsuming is the state of a queue that this process does not work on any more.
+var errNotConsuming = errors.New("not consuming")
+
 // consume is the one loop behind every Consume method. One dispatcher takes a free slot, looks for a
 // message and gives it to a goroutine: nothing is ever prefetched beyond free slots, and an idle
 // process asks the server with one voice, however many slots it has.
@@ -133,6 +142,7 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 
 	pull := &puller{b: b, q: q}
 	defer pull.close()
+	defer b.report(q.op, errNotConsuming)
 	free := make(chan struct{}, slots)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -171,6 +181,13 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// report tells how a queue is worked on.
+func (b *Bus) report(queue string, state error) {
+	if b.health != nil {
+		b.health.Set(queue, state)
 	}
 }
 

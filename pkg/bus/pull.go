@@ -28,6 +28,16 @@ type puller struct {
 	q     queue
 	inbox string
 	sub   *nats.Subscription // nil: to be made
+	works bool               // what was reported last
+}
+
+// answered notes whether the last request was, and reports a change. Before the first answer nothing is
+// known, and whoever wants to hear of that says so himself.
+func (p *puller) answered(err error) {
+	if works := err == nil; works != p.works {
+		p.works = works
+		p.b.report(p.q.op, err)
+	}
 }
 
 // close forgets the inbox.
@@ -56,6 +66,7 @@ func (p *puller) sweep(ctx context.Context, turn int) *nats.Msg {
 			}
 			// Each sweep begins at another class, so that none starves another.
 			m, err := p.next(ctx, names[(turn+n)%len(names)])
+			p.answered(err)
 			if err != nil {
 				p.close()
 				p.revive(ctx, err)

@@ -96,7 +96,11 @@ type Deps struct {
 	Now        func() time.Time      // nil: time.Now
 	Registerer prometheus.Registerer // nil: metrics are shown nowhere
 	Tracer     trace.TracerProvider  // nil: OpenTelemetry's global one
+	Health     *service.Health       // follows the connection to NATS and every queue; nil: nobody asks
 }
+
+// errStarting is the state of a queue before a service takes from it.
+var errStarting = errors.New("starting")
 
 // System is the running whole, as the body of Run sees it.
 type System struct {
@@ -110,6 +114,12 @@ func Run(ctx context.Context, cfg Config, d Deps, body func(context.Context, *Sy
 	if d.Now == nil {
 		d.Now = time.Now
 	}
+	if d.Health == nil {
+		d.Health = &service.Health{}
+	}
+	for _, queue := range bus.Queues() {
+		d.Health.Set(queue, errStarting)
+	}
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -122,7 +132,7 @@ func Run(ctx context.Context, cfg Config, d Deps, body func(context.Context, *Sy
 	if err != nil {
 		return err
 	}
-	nc, err := connect(s, srv, cfg.NATS != "")
+	nc, err := connect(s, srv, cfg.NATS != "", d.Health, d.Logger) //nolint:contextcheck // a connection outlives its making
 	if err != nil {
 		srv.Shutdown()
 		return err
@@ -181,7 +191,7 @@ func run(ctx context.Context, log *slog.Logger, tasks []service.Task, body func(
 }
 
 func newBus(ctx context.Context, nc *nats.Conn, d Deps) (*bus.Bus, error) {
-	b, err := bus.New(nc, bus.Config{}, bus.Options{Logger: d.Logger, Now: d.Now, Registerer: d.Registerer, Tracer: d.Tracer})
+	b, err := bus.New(nc, bus.Config{}, bus.Options{Logger: d.Logger, Now: d.Now, Registerer: d.Registerer, Tracer: d.Tracer, Health: d.Health})
 	if err != nil {
 		return nil, err
 	}

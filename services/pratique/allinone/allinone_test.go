@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/registry"
+	"github.com/pratique-sec/pratique/pkg/service"
 )
 
 func TestStateHasOneOwner(t *testing.T) {
@@ -76,6 +79,66 @@ func TestNATSIsForThisMachineAlone(t *testing.T) {
 		if _, _, err := loopback(address); (err == nil) != ok {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+// eventually waits for a condition that nothing announces.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick, late := time.NewTicker(5*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+// Ready means that the connection stands and every queue is taken from, neither before nor after.
+func TestHealthFollowsTheQueues(t *testing.T) {
+	health := &service.Health{}
+	log := slog.New(slog.DiscardHandler)
+	err := Run(t.Context(), Config{State: t.TempDir()}, Deps{Logger: log, Health: health}, func(ctx context.Context, s *System) error {
+		eventually(t, "ready", func() bool { return health.Ready() == nil })
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := health.Ready()
+	if state == nil {
+		t.Fatal("still ready")
+	}
+	for _, part := range append(bus.Queues(), "nats") {
+		if !strings.Contains(state.Error(), part+": ") {
+			t.Errorf("%s is still well: %v", part, state)
+		}
+	}
+}
+
+func TestHealthFollowsTheConnection(t *testing.T) {
+	dir, log, health := filepath.Join(t.TempDir(), "state"), slog.New(slog.DiscardHandler), &service.Health{}
+	s, err := openState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, err := startNATS(s, "", log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := connect(s, srv, false, health, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := health.Ready(); err != nil {
+		t.Errorf("connected, but %v", err)
+	}
+	srv.Shutdown()
+	eventually(t, "not ready", func() bool { return health.Ready() != nil })
+	if err := errors.Join(stopNATS(nc, srv), s.close()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"github.com/pratique-sec/pratique/pkg/service"
 )
 
 const (
@@ -89,8 +91,8 @@ func loopback(address string) (host string, port int, err error) {
 }
 
 // connect opens this process's connection, in memory.
-func connect(s *state, srv *server.Server, listening bool) (*nats.Conn, error) {
-	opts := []nats.Option{nats.Name("pratique"), nats.InProcessServer(srv), nats.MaxReconnects(-1)}
+func connect(s *state, srv *server.Server, listening bool, health *service.Health, log *slog.Logger) (*nats.Conn, error) {
+	opts := []nats.Option{nats.InProcessServer(srv)}
 	if listening {
 		pair, err := s.seed()
 		if err != nil {
@@ -102,7 +104,7 @@ func connect(s *state, srv *server.Server, listening bool) (*nats.Conn, error) {
 		}
 		opts = append(opts, option)
 	}
-	nc, err := nats.Connect("", opts...)
+	nc, err := service.ConnectNATS(service.NATSConfig{}, "pratique", health, log, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("embedded nats: %w", err)
 	}

@@ -62,22 +62,32 @@ func (c *upCmd) Run(ctx context.Context, r *runner) error {
 			r.log.WarnContext(ctx, "send last traces failed", slog.Any("error", err))
 		}
 	}()
-	metrics := service.NewRegistry()
-	err = allinone.Run(ctx, cfg, allinone.Deps{Logger: r.log, Now: r.Now, Registerer: metrics, Tracer: tracer},
-		func(ctx context.Context, s *allinone.System) error {
-			p := r.err()
-			if err := p.Linef("pratique is up: API %s, notifications %s/v1/events/distribution, health and metrics http://%s, state %s",
+	metrics, health := service.NewRegistry(), &service.Health{}
+	deps := allinone.Deps{Logger: r.log, Now: r.Now, Registerer: metrics, Tracer: tracer, Health: health}
+	g, ctx := errgroup.WithContext(ctx)
+	// From before the start, which a large database makes long, to the end of the drain.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	health.Set("start", errStarting)
+	g.Go(func() error {
+		return service.ServeHTTP(serving, admin, service.Admin(health, metrics), service.TLSFiles{}, adminDrain, r.log)
+	})
+	g.Go(func() error {
+		defer stop()
+		return setupError(allinone.Run(ctx, cfg, deps, func(ctx context.Context, s *allinone.System) error {
+			health.Set("start", nil)
+			if err := r.err().Linef("pratique is up: API %s, notifications %s/v1/events/distribution, health and metrics http://%s, state %s",
 				s.API, s.API, admin.Addr(), c.State); err != nil {
 				return err
 			}
-			g, ctx := errgroup.WithContext(ctx)
-			g.Go(func() error {
-				return service.ServeHTTP(ctx, admin, service.Admin(&service.Health{}, metrics), service.TLSFiles{}, adminDrain, r.log)
-			})
-			return g.Wait()
-		})
-	return setupError(err)
+			<-ctx.Done()
+			return nil
+		}))
+	})
+	return g.Wait()
 }
+
+// errStarting is what health says before there is anything to be healthy.
+var errStarting = errors.New("starting")
 
 func (c *upCmd) config(r *runner) (allinone.Config, error) {
 	cfg := allinone.Config{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -69,7 +70,8 @@ func TestUpAndWhatLooksAtIt(t *testing.T) {
 			"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error",
 		}, Env{Stdout: io.Discard, Stderr: said, Now: time.Now, Getenv: func(string) string { return "" }, Version: "test"})
 	}()
-	up := said.wait(t, `API (http://\S+), notifications`)
+	up := said.wait(t, `API (http://\S+), notifications .* metrics (http://\S+),`)
+	waitReady(t, up[2])
 	at := func(args ...string) outcome {
 		t.Helper()
 		return runCommand(t, append(args, "--state", state)...)
@@ -136,6 +138,32 @@ func TestUpAndWhatLooksAtIt(t *testing.T) {
 		t.Errorf("up, interrupted: exit code %d: %s", code, said)
 	}
 	want(at("status"), ExitUsage)
+}
+
+// waitReady asks until an installation says that it works.
+func waitReady(t *testing.T, admin string) {
+	t.Helper()
+	tick, late := time.NewTicker(10*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for {
+		resp, err := http.Get(admin + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode == http.StatusOK {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("never ready: %s", body)
+		}
+	}
 }
 
 // The demo runs on the real pipeline, analyses each layer once, and shows what a rebuild resolves.
