@@ -110,7 +110,7 @@ func (b *Bus) turnOf(ctx context.Context, j job, seq uint64, h nats.Header) (tur
 			return proceed, err
 		}
 		// Replaced, or deleted while it was on its way here: the one that replaced it may even have ended.
-		if err != nil || last.Sequence != seq {
+		if errors.Is(err, ErrNotFound) || last.Sequence != seq {
 			return stepAside, nil
 		}
 	}
