@@ -168,13 +168,14 @@ func wantCounts(t *testing.T, got Result, want finding.LayerCounts) {
 	}
 }
 
-func wantReason(t *testing.T, err error, kind reason.Kind, code reason.Code) *reason.Error {
+// wantReason checks a decision and answers the verdicts that it names.
+func wantReason(t *testing.T, err error, kind reason.Kind, code reason.Code) (verdicts []string) {
 	t.Helper()
 	e := reason.Of(err)
 	if err == nil || e.Kind != kind || e.Code != code {
 		t.Fatalf("error %v, want kind %d with %s", err, kind, code)
 	}
-	return e
+	return e.Verdicts
 }
 
 func TestKnownLayersNeedNoJob(t *testing.T) {
@@ -372,9 +373,9 @@ func TestVerdictRefusesTheImage(t *testing.T) {
 			w.put(l)
 			w.verdicts[key] = facts.Verdict{Key: key, Code: reason.Truncated, Detail: "ends early"}
 			_, err := w.join().Wait(t.Context(), need(l))
-			e := wantReason(t, err, reason.Refuse, reason.Truncated)
-			if !slices.Equal(e.Verdicts, []string{key}) {
-				t.Errorf("verdicts %v: a re-drive would not forget it", e.Verdicts)
+			verdicts := wantReason(t, err, reason.Refuse, reason.Truncated)
+			if !slices.Equal(verdicts, []string{key}) {
+				t.Errorf("verdicts %v: a re-drive would not forget it", verdicts)
 			}
 		})
 	}
@@ -439,10 +440,10 @@ func TestFactsOfAnotherRepositoryAreNotReadable(t *testing.T) {
 	w.holders[at("r.example", "other", l.Blob)] = true
 	w.blobs = map[string]bool{at("r.example", "other", l.Blob): true}
 	_, err := w.join().Wait(t.Context(), need(l))
-	e := wantReason(t, err, reason.Refuse, reason.BlobMissing)
+	verdicts := wantReason(t, err, reason.Refuse, reason.BlobMissing)
 	key := facts.SourceVerdictKey(work.LayerKey(l.Blob, analysis), "r.example", "a/b", l.Size)
-	if w.verdicts[key].Code != reason.BlobMissing || !slices.Equal(e.Verdicts, []string{key}) {
-		t.Errorf("verdicts %v, in the error %v", w.verdicts, e.Verdicts)
+	if w.verdicts[key].Code != reason.BlobMissing || !slices.Equal(verdicts, []string{key}) {
+		t.Errorf("verdicts %v, in the error %v", w.verdicts, verdicts)
 	}
 	_, err = w.join().Wait(t.Context(), need(l))
 	wantReason(t, err, reason.Refuse, reason.BlobMissing)
