@@ -374,13 +374,14 @@ func watched[T any](t testContext, watch func(context.Context, func(T)) error) (
 	return out
 }
 
-func wantReason(t *testing.T, err error, kind reason.Kind, code reason.Code) *reason.Error {
+// wantReason checks a decision and answers what it holds beside.
+func wantReason(t *testing.T, err error, kind reason.Kind, code reason.Code) reason.Error {
 	t.Helper()
 	e := reason.Of(err)
 	if err == nil || e.Kind != kind || e.Code != code {
 		t.Fatalf("error %v, want kind %d, code %s", err, kind, code)
 	}
-	return e
+	return *e
 }
 
 func must(t *testing.T, err error) {
