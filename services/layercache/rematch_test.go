@@ -5,7 +5,6 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/event"
@@ -25,6 +24,7 @@ type library struct {
 	busy     map[string]int // how often a match key is still refused
 	dieAfter int            // publishes until the process dies; 0: never
 	matches  []work.MatchJob
+	refused  func() // called when a match is refused as busy; may be nil
 }
 
 func (l *library) Setting(context.Context, string) (string, error) {
@@ -58,6 +58,9 @@ func (l *library) PublishMatch(_ context.Context, j work.MatchJob) error {
 	}
 	if k := work.MatchKey(j); l.busy[k] > 0 {
 		l.busy[k]--
+		if l.refused != nil {
+			l.refused()
+		}
 		return bus.ErrBusy
 	}
 	l.matches = append(l.matches, j)
@@ -147,7 +150,7 @@ func TestWaitingRematchYieldsToANewerDatabase(t *testing.T) {
 		l := newLibrary("a")
 		p := l.current
 		l.busy[work.MatchKey(rematchJob(l.kept[0], p))] = 3
-		time.AfterFunc(rematchBusy/2, func() { l.current.Sequence, l.setting = 5, "5" })
+		l.refused = func() { l.current.Sequence, l.setting = 5, "5" }
 		if err := newService(t, l, nil).rematchAll(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
