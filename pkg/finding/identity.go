@@ -96,14 +96,14 @@ func EventID(id string, revision uint64) string {
 }
 
 // ScanID names one evaluation: of whom (an asset, or a reference where there is none), of what, on
-// which database, for whom, and how it ended.
+// which database and which loading of it, for whom, and how it ended.
 func ScanID(s Scan) string {
 	kind, host, repository, leaf, platform := "reference", s.Reference.Host, s.Reference.Repository, s.Reference.Tag, s.Platform.String()
 	if a := s.Asset; a != nil {
 		kind, host, repository, leaf, platform = "asset", a.Host, a.Repository, a.Track, a.Platform.String()
 	}
 	return key.Of("scan.v1", kind, host, repository, leaf, platform,
-		string(s.Reference.Digest), strconv.FormatUint(s.Generation, 10), s.Database.Digest, string(s.Outcome), s.Request)
+		string(s.Reference.Digest), strconv.FormatUint(s.Generation, 10), s.Database.Digest, strconv.FormatUint(s.Database.Sequence, 10), string(s.Outcome), s.Request)
 }
 
 // StablePath is a package's path as it stands in identities: where the path holds the installed

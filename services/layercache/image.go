@@ -250,7 +250,31 @@ func (e *evaluation) child(ctx context.Context) error {
 	e.image = *p.Image
 	e.image.Index = e.job.Index
 	e.image.Platform = platform // the index's word for it is the asset's
+	if err := e.renewGeneration(ctx); err != nil {
+		return err
+	}
 	return e.judge(ctx)
+}
+
+// renewGeneration takes over the track's generation when the track points to what this job is of. The job
+// may have been queued for an earlier one, and have replaced the job of the present one: both are of the
+// same image when a tag moves away and back.
+func (e *evaluation) renewGeneration(ctx context.Context) error {
+	if e.track == "" {
+		return nil
+	}
+	rec, _, err := e.bus.Track(ctx, e.ref.Host, e.ref.Repository, e.track)
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return fmt.Errorf("read track: %w", err)
+	}
+	named := e.job.Index
+	if named == "" {
+		named = e.ref.Digest
+	}
+	if err == nil && rec.Digest == named {
+		e.generation = max(e.generation, rec.Generation)
+	}
+	return nil
 }
 
 // judge waits for the facts of the image's layers and queues its match.

@@ -444,7 +444,8 @@ func (m *model) evaluations(t *rapid.T) map[string]map[evaluation]bool {
 	type told struct {
 		asset finding.Asset
 		evaluation
-		database, request string
+		database uint64 // its sequence: the same one may come back after another
+		request  string
 	}
 	seen := map[told]bool{}
 	out := map[string]map[evaluation]bool{}
@@ -453,7 +454,7 @@ func (m *model) evaluations(t *rapid.T) map[string]map[evaluation]bool {
 			continue
 		}
 		e := evaluation{s.Generation, s.Asset.Platform, s.Outcome == report.Closed}
-		k := told{*s.Asset, e, s.Database.Digest, s.Request}
+		k := told{*s.Asset, e, s.Database.Sequence, s.Request}
 		if seen[k] {
 			t.Errorf("%v is in SCANS twice", k)
 		}
