@@ -36,7 +36,7 @@ test: ## run every test
 
 .PHONY: race
 race: ## the same for what runs concurrently, under the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race $(TESTFLAGS) $(LIGHT) ./services/scanner
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) $(LIGHT) ./services/scanner ./services/scanner/advisory ./services/scanner/trivylib
 
 .PHONY: fmt
 fmt: ## format
