@@ -58,6 +58,9 @@ func TestDecodingNamesTheField(t *testing.T) {
 		"decode Record: diff_id: is required":                &pb.Record{Blob: aDigest},
 		"decode Verdict: code: is required":                  &pb.Verdict{Key: "k"},
 		"decode Report: image.reference.digest: is required": &pb.Report{},
+		"decode Report: image.reference.repository: is required": &pb.Report{
+			Outcome: pb.Outcome_OUTCOME_FAILED, Image: &pb.Image{Reference: &pb.Reference{Host: "h"}},
+		},
 		"decode Report: results[0].vulnerabilities[1].published: ": &pb.Report{
 			Image: &pb.Image{Reference: where},
 			Results: []*pb.Result{{Vulnerabilities: []*pb.Vulnerability{
@@ -118,6 +121,22 @@ func TestEncodingRefusesWhatDecodingWould(t *testing.T) {
 
 	_, err = EncodeDelta(finding.Delta{EventID: "x", Transition: finding.Opened, Finding: finding.Finding{ID: "f"}})
 	wantRefusal(t, err, reason.Malformed, "encode Delta: asset.host: is required")
+}
+
+// What never resolved has no digest.
+func TestFailingNeedsNoDigest(t *testing.T) {
+	want := &report.Report{
+		Image:   image.Image{Reference: image.Reference{Host: "h", Repository: "r", Tag: "1"}},
+		Outcome: report.Failed, Reason: reason.NotFound,
+	}
+	line, err := ReportJSON(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReportFromJSON(line)
+	if err != nil || got.Image.Reference != want.Image.Reference || got.Reason != want.Reason {
+		t.Errorf("%+v, %v", got, err)
+	}
 }
 
 // A closing job has no image any more.

@@ -67,7 +67,7 @@ func (e *encoder) report(r *report.Report) *pb.Report {
 	if r == nil {
 		r = &report.Report{} // refused below, as any report of nothing
 	}
-	e.required("image.reference.digest", string(r.Image.Digest))
+	e.identified(r)
 	return &pb.Report{
 		Image:    the(&e.cursor, "image", r.Image, e.image),
 		Outcome:  outcomes.encode(e, "outcome", r.Outcome),
@@ -95,8 +95,20 @@ func (d *decoder) report(m *pb.Report) *report.Report {
 		Engine:   d.engine(m.GetEngine()),
 		Created:  d.time("created", m.GetCreated()),
 	}
-	d.required("image.reference.digest", string(r.Image.Digest))
+	d.identified(r)
 	return r
+}
+
+// identified refuses a report that does not say of what it is. An image that failed before its reference
+// was resolved has no digest to name: its report is shown to who asked, and never stored.
+func (c *cursor) identified(r *report.Report) {
+	if r.Outcome != report.Failed || r.Image.Digest != "" {
+		c.required("image.reference.digest", string(r.Image.Digest))
+		return
+	}
+	c.enter("image", -1)
+	defer c.leave()
+	c.located(r.Image.Reference)
 }
 
 func (e *encoder) operatingSystem(o report.OS) *pb.OperatingSystem {

@@ -164,7 +164,8 @@ func (Severity) EnumDescriptor() ([]byte, []int) {
 // replaces one on a newer. A large body lies in the object store.
 type Report struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was evaluated. The digest is required.
+	// What was evaluated. The digest is required, but for an OUTCOME_FAILED whose reference was never
+	// resolved: `pratique scan` prints such a report, and none is stored.
 	Image *Image `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	// How it ended.
 	Outcome Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=pratique.v1.Outcome" json:"outcome,omitempty"`

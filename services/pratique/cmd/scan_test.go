@@ -152,6 +152,10 @@ func TestScanExitCodes(t *testing.T) {
 			}
 		}
 	}
+	got := s.scan(t, "--state", state, "-o", "json", s.host+"/shop/none:1", s.host+"/tools/shell:3.10")
+	if all := reports(t, got.stdout); got.code != ExitFailed || len(all) != 2 || all[0].Reason != "not-found" || all[1].Outcome != report.Clean {
+		t.Errorf("one that never resolved, as JSON: %+v", got)
+	}
 	if got := runCommand(t, "scan", "--state", state, s.host+"/tools/shell:3.10"); got.code != ExitFailed || !strings.Contains(got.stdout, "--insecure") {
 		t.Errorf("plain HTTP without --insecure: %+v", got)
 	}
