@@ -172,6 +172,28 @@ func TestPackRefuses(t *testing.T) {
 	}
 }
 
+// Who named an archive knows it by that name, not by the folder that it was unpacked into.
+func TestPackNamesTheArchive(t *testing.T) {
+	packed, err := advisory.Pack(t.Context(), vulndb.Vulnerabilities, database(t, "tar"), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	archive := filepath.Join(t.TempDir(), "db.tar.zst")
+	b, err := io.ReadAll(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(archive, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tmp := t.TempDir()
+	_, err = advisory.Pack(t.Context(), vulndb.Java, archive, tmp)
+	if err == nil || !strings.Contains(err.Error(), archive) || strings.Contains(err.Error(), tmp) {
+		t.Errorf("a database of the other kind: %v", err)
+	}
+}
+
 func TestUnpack(t *testing.T) {
 	p := pack(t, vulndb.Vulnerabilities, database(t, "tar"))
 	b, err := io.ReadAll(p)

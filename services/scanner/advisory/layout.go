@@ -88,13 +88,14 @@ func parseMetadata(r io.Reader, l layout) (metadata, error) {
 }
 
 // find returns the folder that holds the database's two files: path itself, or its place in a Trivy cache.
-func find(path string, l layout) (string, error) {
+// Errors call it name: an archive was unpacked into a folder that nobody knows.
+func find(path, name string, l layout) (string, error) {
 	for _, dir := range []string{path, filepath.Join(path, l.folder)} {
 		if st, err := os.Stat(filepath.Join(dir, l.name)); err == nil && st.Mode().IsRegular() {
 			return dir, nil
 		}
 	}
-	return "", reason.Refusef(reason.BadRequest, "advisory: %s holds neither %s nor %s", path, l.name, filepath.Join(l.folder, l.name))
+	return "", reason.Refusef(reason.BadRequest, "advisory: %s holds neither %s nor %s", name, l.name, filepath.Join(l.folder, l.name))
 }
 
 // check opens the database file of a folder and looks whether it is what its name says.

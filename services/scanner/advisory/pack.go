@@ -58,7 +58,7 @@ func Pack(ctx context.Context, kind vulndb.Kind, path, tmp string) (_ *Packed, e
 			return nil, err
 		}
 	}
-	if dir, err = find(dir, l); err != nil {
+	if dir, err = find(dir, path, l); err != nil {
 		return nil, err
 	}
 	meta, err := readMetadata(dir, l)
