@@ -1,8 +1,11 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"time"
 
@@ -27,7 +30,7 @@ type busFlags struct {
 
 // open connects, and returns the bus and how to leave.
 func (f busFlags) open(r *runner) (*bus.Bus, func(), error) {
-	nc, err := f.connect()
+	nc, err := f.connect(r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -39,8 +42,18 @@ func (f busFlags) open(r *runner) (*bus.Bus, func(), error) {
 	return b, nc.Close, nil
 }
 
-func (f busFlags) connect() (*nats.Conn, error) {
-	options := []nats.Option{nats.Name("pratique command line"), nats.Timeout(connectTimeout)}
+func (f busFlags) connect(r *runner) (*nats.Conn, error) {
+	options := []nats.Option{
+		nats.Name("pratique command line"), nats.Timeout(connectTimeout),
+		// A watch outlives its server, and says so: without a word, silence would look like no news.
+		nats.MaxReconnects(-1),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				_ = r.err().Linef("pratique: connection lost (%v); waiting for the server", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { _ = r.err().Linef("pratique: connected again") }),
+	}
 	if f.NATS != "" {
 		if f.Creds != "" {
 			if _, err := os.Stat(f.Creds); err != nil {
@@ -68,11 +81,28 @@ func (f busFlags) connect() (*nats.Conn, error) {
 	if err != nil {
 		return nil, usagef("--state: credentials: %w", err)
 	}
-	nc, err := nats.Connect(endpoint.NATS, append(options, key)...)
+	nc, err := nats.Connect(endpoint.NATS, append(options, key, nats.SetCustomDialer(stateDialer(f.State)))...)
 	if err != nil {
 		return nil, fmt.Errorf("--state %s: %w; did 'pratique up' die there? Start it again", f.State, err)
 	}
 	return nc, nil
+}
+
+// stateDialer goes where the installation in a state folder listens now, whatever it is asked for: after a
+// restart that is another port.
+type stateDialer string
+
+func (d stateDialer) Dial(network, _ string) (net.Conn, error) {
+	endpoint, err := allinone.Find(string(d))
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(endpoint.NATS)
+	if err != nil {
+		return nil, fmt.Errorf("state folder %s: %w", string(d), err)
+	}
+	dialer := net.Dialer{Timeout: connectTimeout}
+	return dialer.DialContext(context.Background(), network, u.Host) // the client has no context to give
 }
 
 // output is how results are written.

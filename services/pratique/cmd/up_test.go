@@ -140,6 +140,58 @@ func TestUpAndWhatLooksAtIt(t *testing.T) {
 	want(at("status"), ExitUsage)
 }
 
+// A watch lives through a restart of what it watches, on whatever port that is then.
+func TestWatchLivesThroughARestart(t *testing.T) {
+	s := newScene(t)
+	state := filepath.Join(t.TempDir(), "state")
+	start := func() (api string, stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		said, exit := newLines(), make(chan int, 1)
+		go func() {
+			exit <- Run(ctx, []string{
+				"up", "--state", state, "--insecure-registry", s.host, "--db", s.db,
+				"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error",
+			}, Env{Stdout: io.Discard, Stderr: said, Now: time.Now, Getenv: func(string) string { return "" }, Version: "test"})
+		}()
+		up := said.wait(t, `API (http://\S+), notifications .* metrics (http://\S+),`)
+		waitReady(t, up[2])
+		return up[1], func() {
+			cancel()
+			if code := <-exit; code != ExitOK {
+				t.Errorf("up, interrupted: exit code %d: %s", code, said)
+			}
+		}
+	}
+	api, stop := start()
+	watched, said, done := newLines(), newLines(), make(chan int, 1)
+	ctx, unwatch := context.WithCancel(t.Context())
+	defer unwatch()
+	go func() {
+		done <- Run(ctx, []string{"findings", "watch", "--all", "--state", state}, Env{Stdout: watched, Stderr: said, Now: time.Now, Getenv: func(string) string { return "" }})
+	}()
+	scan := func(name string) {
+		t.Helper()
+		if got := runCommand(t, "scan", "--server", api, s.host+name); got.code != ExitOK {
+			t.Fatalf("%+v", got)
+		}
+	}
+	scan("/tools/toolbox:3.4")
+	watched.wait(t, `OPENED .*CVE-2016-6301`)
+	stop()
+	said.wait(t, "connection lost")
+	api, stop = start()
+	defer func() { stop() }()
+	scan("/edge/api:1.0")
+	watched.wait(t, `OPENED .*golang.org/x/net`)
+	if !strings.Contains(said.String(), "connected again") {
+		t.Errorf("stderr: %s", said)
+	}
+	unwatch()
+	if code := <-done; code != ExitOK {
+		t.Errorf("watch, interrupted: exit code %d", code)
+	}
+}
+
 // waitReady asks until an installation says that it works.
 func waitReady(t *testing.T, admin string) {
 	t.Helper()
@@ -183,7 +235,7 @@ func TestDemo(t *testing.T) {
 	}
 	for _, want := range []string{
 		"22 seen", "12 analysed", "12 distinct layers",
-		"RESOLVED by the rebuild: 136", "RESOLVED  CRITICAL  CVE-2019-10744  lodash", "Try next",
+		"\n  pratique up --registry", "RESOLVED by the rebuild: 136", "RESOLVED  CRITICAL  CVE-2019-10744  lodash", "Try next",
 	} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("stdout lacks %q:\n%s", want, got.stdout)
