@@ -7,6 +7,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,10 @@ type Env struct {
 	Getenv          func(string) string
 	Now             func() time.Time
 	Version, Commit string
+	Program         string // how the user called it; commands to copy begin so
 }
+
+func (e Env) program() string { return cmp.Or(e.Program, "pratique") }
 
 func (e Env) out() render.Printer { return render.New(e.Stdout, e.Getenv) }
 func (e Env) err() render.Printer { return render.New(e.Stderr, e.Getenv) }

@@ -26,7 +26,7 @@ func runWith(ctx context.Context, args ...string) outcome {
 	code := Run(ctx, args, Env{
 		Stdout: &stdout, Stderr: &stderr, Now: time.Now,
 		Getenv:  func(string) string { return "" },
-		Version: "v1.2.3", Commit: "abcdef",
+		Version: "v1.2.3", Commit: "abcdef", Program: "bin/pratique",
 	})
 	return outcome{code, stdout.String(), stderr.String()}
 }

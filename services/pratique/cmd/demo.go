@@ -20,6 +20,6 @@ func (c *demoCmd) Run(ctx context.Context, r *runner) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	return demo.Run(ctx, demo.Config{
 		State: dir, Keep: c.Keep, Out: r.out(), Progress: r.err(),
-		Logger: r.log, Now: r.Now, Version: r.Version,
+		Logger: r.log, Now: r.Now, Version: r.Version, Program: r.program(),
 	})
 }

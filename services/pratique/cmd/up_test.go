@@ -235,7 +235,7 @@ func TestDemo(t *testing.T) {
 	}
 	for _, want := range []string{
 		"22 seen", "12 analysed", "12 distinct layers",
-		"\n  pratique up --registry", "RESOLVED by the rebuild: 136", "RESOLVED  CRITICAL  CVE-2019-10744  lodash", "Try next",
+		"\n  bin/pratique up --registry", "RESOLVED by the rebuild: 136", "RESOLVED  CRITICAL  CVE-2019-10744  lodash", "Try next",
 	} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("stdout lacks %q:\n%s", want, got.stdout)

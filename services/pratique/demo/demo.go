@@ -38,6 +38,7 @@ type Config struct {
 	Logger   *slog.Logger
 	Now      func() time.Time
 	Version  string
+	Program  string // how the user calls it, for the commands that are shown to be copied
 }
 
 // Run shows the demo.
@@ -182,19 +183,20 @@ func (d *demo) push(ctx context.Context, images []demodata.Image) error {
 func (d *demo) farewell() error {
 	next := []string{
 		"Try next:",
-		"  pratique scan --db DIR|TAR IMAGE      scan an image of yours (a Trivy DB is what DIR|TAR is)",
-		"  pratique up --registry HOST --db DIR|TAR",
-		"                                        run all of it for a registry, whose notifications go to /v1/events/distribution",
-		"  make demo KEEP=1                      leave this running and look around",
+		"  " + d.Program + " scan --db DIR|TAR IMAGE",
+		"                          scan an image of yours (a Trivy DB is what DIR|TAR is)",
+		"  " + d.Program + " up --registry HOST --db DIR|TAR",
+		"                          run all of it for a registry, whose notifications go to /v1/events/distribution",
+		"  make demo KEEP=1        leave this running and look around",
 	}
 	if d.Keep {
 		next = []string{
 			"Still running; look around from another terminal (stop with Ctrl-C):",
-			"  pratique findings list --state " + d.State,
-			"  pratique findings watch --all --state " + d.State,
-			"  pratique explain image --state " + d.State + " " + d.host + "/shop/storefront:1.0",
-			"  pratique status --state " + d.State,
-			"  pratique scan --server " + d.system.API + " " + d.host + "/edge/api:1.0",
+			"  " + d.Program + " findings list --state " + d.State,
+			"  " + d.Program + " findings watch --all --state " + d.State,
+			"  " + d.Program + " explain image --state " + d.State + " " + d.host + "/shop/storefront:1.0",
+			"  " + d.Program + " status --state " + d.State,
+			"  " + d.Program + " scan --server " + d.system.API + " " + d.host + "/edge/api:1.0",
 		}
 	}
 	for _, line := range next {
