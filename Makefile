@@ -8,9 +8,9 @@ COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # Modules that compile in seconds, and those that link Trivy.
-LIGHT := ./proto/... ./pkg/... ./services/ingest/... ./services/layercache/...
+LIGHT := ./proto/... ./pkg/... ./services/ingest/... ./services/layercache/... ./services/psaauditor/... ./services/alertrouter/...
 HEAVY := ./services/scanner/... ./services/pratique/... ./loadtest/...
-MODULES := proto pkg services/ingest services/layercache services/scanner services/pratique loadtest
+MODULES := proto pkg services/ingest services/layercache services/psaauditor services/alertrouter services/scanner services/pratique loadtest
 
 TOOLS := $(CURDIR)/.cache/tools
 .DEFAULT_GOAL := help
