@@ -3,7 +3,6 @@ package deps
 
 import (
 	_ "github.com/alecthomas/kong"
-	_ "github.com/go-viper/mapstructure/v2"
 	_ "github.com/nats-io/jwt/v2"
 	_ "github.com/nats-io/nkeys"
 	_ "github.com/synadia-io/orbit.go/jetstreamext"
