@@ -31,6 +31,9 @@ var (
 	ErrBusy = errors.New("bus: a job with this key is already there")
 	// ErrConflict: the record changed since it was read. Read again.
 	ErrConflict = errors.New("bus: record was changed by somebody else")
+	// ErrStopping is what a handler answers that saw Delivery.Stopping and gives its message back for
+	// somebody else to begin again. It is no failure.
+	ErrStopping = errors.New("bus: this process stops")
 	// ErrNotFound: no such record or message.
 	ErrNotFound = errors.New("bus: not found")
 )
@@ -48,6 +51,12 @@ type Config struct {
 	// Backoff is the delay before the second attempt at a message whose handler failed; it doubles with
 	// each further one, up to maxBackoff times as long.
 	Backoff time.Duration
+	// Drain is how long handlers may go on after the end of the context of their Consume call. What has
+	// not ended by then is handed back. At 0 they are told to end at once. The process that was told to
+	// stop must live a few seconds longer.
+	Drain time.Duration
+	// Lease is how long nobody leads after a leader died without a word (15 s). See Lead.
+	Lease time.Duration
 	// MaxBytes is the size limit of each stream and bucket that has no smaller one in streams.go. The
 	// server reserves every limit when it makes the stream: its own store limit must be above the sum,
 	// which is 12 times this and some 6 GiB more (at most 19 times, where this is small).
@@ -71,6 +80,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Backoff == 0 {
 		c.Backoff = time.Second
+	}
+	if c.Lease == 0 {
+		c.Lease = 15 * time.Second
 	}
 	if c.MaxBytes == 0 {
 		c.MaxBytes = 4 << 30

@@ -19,9 +19,13 @@ import (
 // Delivery is what a handler may know of the message that its value came in.
 type Delivery struct {
 	Sequence uint64 // in its stream
-	Attempt  int    // 1 on the first delivery; drains and restarts count too
+	Attempt  int    // 1 on the first delivery; drains, pauses and restarts count too
 	Opened   int    // layers and matches: earlier attempts, from the second on, that began and never ended
+	Failed   int    // jobs: earlier attempts that ended with a failure of their own; events: all earlier ones
 	Queued   time.Time
+	// Stopping is closed when this process takes no more work. A handler that only waits answers
+	// ErrStopping then; one that works has Config.Drain to finish, after which its context ends.
+	Stopping <-chan struct{}
 }
 
 // queue is what one Consume call takes from.
@@ -39,12 +43,13 @@ type queue struct {
 type handler func(ctx context.Context, body []byte, d Delivery) error
 
 // ConsumeEvents hands every event to h, at most slots at a time, until ctx ends; then it waits for the
-// running handlers and returns nil.
+// running handlers, whose contexts end Config.Drain later, and returns nil.
 //
 // What an error of h does to its message, here and in the other Consume methods: nil acknowledges;
 // ErrBusy and errors of kind reason.Retry hand it back with a delay; reason.Refuse and reason.Poison
-// make it a dead letter; a panic counts as Retry. A handler whose context ended hands its message back
-// at once. While h runs, the message is kept alive.
+// make it a dead letter; a panic counts as Retry. ErrStopping, and whatever a handler answers whose
+// context ended, hands its message back at once and counts as no attempt. While h runs, the message is
+// kept alive.
 func (b *Bus) ConsumeEvents(ctx context.Context, slots int, h func(context.Context, event.Event, Delivery) error) error {
 	q := queue{
 		stream: streamEvents, op: streamEvents, service: "layercache",
@@ -120,8 +125,6 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 	if slots < 1 {
 		return fmt.Errorf("bus: consume %s: %d slots", q.op, slots)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	ackWait, err := b.ackWait(ctx, q)
 	if err != nil {
 		return fmt.Errorf("bus: consume %s: %w", q.op, err)
@@ -137,31 +140,54 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 		return fmt.Errorf("bus: consume %s: subscribe to wakes: %w", q.op, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection, which has none
+
+	handling, end := b.grace(ctx)
+	defer end()
+	var running sync.WaitGroup
+	err = b.dispatch(ctx, q, slots, wake, func(m *nats.Msg, release func()) {
+		running.Go(func() {
+			defer release()
+			b.deliver(handling, ctx.Done(), q, m, ackWait, h, &running)
+		})
+	})
+	b.report(q.op, errNotConsuming)
+	if err != nil {
+		end() // the dead handlers too
+	}
+	running.Wait()
+	return err
+}
+
+// grace answers the context of handlers: it ends Config.Drain after ctx does.
+func (b *Bus) grace(ctx context.Context) (handling context.Context, end context.CancelFunc) {
+	handling, end = context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		_ = sleep(handling, b.cfg.Drain) // or until everything has ended
+		end()
+	})
+	return handling, end
+}
+
+// dispatch takes messages, whenever a slot is free, and starts each of them, until ctx ends or the bus is
+// dead. A slot is taken until its release is called.
+func (b *Bus) dispatch(ctx context.Context, q queue, slots int, wake <-chan struct{}, start func(m *nats.Msg, release func())) error {
 	poll := time.NewTicker(b.cfg.Poll)
 	defer poll.Stop()
-
 	pull := &puller{b: b, q: q}
 	defer pull.close()
-	defer b.report(q.op, errNotConsuming)
 	free := make(chan struct{}, slots)
-	var running sync.WaitGroup
-	defer running.Wait()
 	looked := len(lookAgain)
 	// Replicas begin at different turns, or all would look into the same lane at the same time.
 	for turn := rand.IntN(len(wheel)); ; turn++ {
 		select {
 		case free <- struct{}{}:
 		case <-b.died:
-			cancel() // the dead handlers too
 			return errDead
 		case <-ctx.Done():
 			return nil
 		}
 		if m := pull.sweep(ctx, turn); m != nil {
-			running.Go(func() {
-				defer func() { <-free }()
-				b.deliver(ctx, q, m, ackWait, h)
-			})
+			start(m, func() { <-free })
 			continue
 		}
 		<-free
@@ -176,7 +202,6 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 		case <-again:
 		case <-poll.C:
 		case <-b.died:
-			cancel() // the dead handlers too
 			return errDead
 		case <-ctx.Done():
 			return nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,10 @@ const (
 	maxBusyBackoff = 10
 	// maxHoldBack: a job that waits for the one it replaced is in no hurry, that one does its work.
 	maxHoldBack = 2
+	// handBack is how long a handler may take to notice that its context has ended. Then its message is
+	// handed back without its answer: the process may be killed before there is one, and that would count
+	// as an attempt that took it along.
+	handBack = 2 * time.Second
 )
 
 // Outcomes of a delivery, as the metrics count them.
@@ -34,6 +39,7 @@ const (
 	outcomeReplaced = "replaced" // a newer job on the key does it
 	outcomeHeld     = "held"     // the job it replaces is still running
 	outcomeRetry    = "retry"
+	outcomePaused   = "paused" // its registry is; it was not tried
 	outcomeBusy     = "busy"
 	outcomeRefuse   = "refuse"
 	outcomePoison   = "poison"
@@ -41,17 +47,23 @@ const (
 	outcomeDrained  = "drained"
 )
 
-// errPanic marks the error that a handler's panic became.
-var errPanic = errors.New("handler panicked")
+var (
+	// errPanic marks the error that a handler's panic became.
+	errPanic = errors.New("handler panicked")
+	// errLeft is the answer of a handler that goes on although its context has ended.
+	errLeft = errors.New("handler did not end with its context")
+)
 
-// deliver runs the handler on one message and settles it.
-func (b *Bus) deliver(ctx context.Context, q queue, m *nats.Msg, ackWait time.Duration, h handler) {
+// deliver runs the handler on one message and settles it. stopping is closed before ctx ends. A handler
+// that does not end with ctx is left to running.
+func (b *Bus) deliver(ctx context.Context, stopping <-chan struct{}, q queue, m *nats.Msg, ackWait time.Duration, h handler, running *sync.WaitGroup) {
 	meta, err := m.Metadata()
 	if err != nil { // the server sends none without; there is nothing to acknowledge
 		b.log.ErrorContext(ctx, "read delivery failed", slog.String("queue", q.op), slog.Any("error", err))
 		return
 	}
-	d := Delivery{Sequence: meta.Sequence.Stream, Attempt: int(meta.NumDelivered), Queued: meta.Timestamp}
+	d := Delivery{Sequence: meta.Sequence.Stream, Attempt: int(meta.NumDelivered), Queued: meta.Timestamp, Stopping: stopping}
+	d.Failed = d.Attempt - 1
 	ctx, span := b.tracer.Start(extract(ctx, m.Header), "bus.consume "+q.op,
 		trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(attribute.Int64("messaging.nats.sequence", int64(d.Sequence)), attribute.Int("messaging.nats.attempt", d.Attempt)))
@@ -63,7 +75,7 @@ func (b *Bus) deliver(ctx context.Context, q queue, m *nats.Msg, ackWait time.Du
 	stop := b.keepAlive(m, ackWait)
 	defer stop()
 
-	outcome, err := b.attempt(ctx, q, m, d, h)
+	outcome, err := b.attempt(ctx, q, m, d, h, running)
 	b.metrics.handled.WithLabelValues(q.op, outcome).Inc()
 	b.metrics.seconds.WithLabelValues(q.op).Observe(time.Since(start).Seconds())
 	span.SetAttributes(attribute.String("outcome", outcome))
@@ -94,9 +106,9 @@ func (b *Bus) keepAlive(m *nats.Msg, ackWait time.Duration) (stop func()) {
 
 // attempt runs the handler, if it is this message's turn, and settles the message by its error, which
 // it returns for the span.
-func (b *Bus) attempt(ctx context.Context, q queue, m *nats.Msg, d Delivery, h handler) (string, error) {
+func (b *Bus) attempt(ctx context.Context, q queue, m *nats.Msg, d Delivery, h handler, running *sync.WaitGroup) (string, error) {
 	j, isJob := parseJob(b.cfg.Root, m.Subject)
-	var record string // of the attempt, when attempts are counted
+	var r records
 	var err error
 	if isJob {
 		var t turn
@@ -106,18 +118,36 @@ func (b *Bus) attempt(ctx context.Context, q queue, m *nats.Msg, d Delivery, h h
 			return outcomeReplaced, b.ack(ctx, q, m)
 		case t == holdBack:
 			return outcomeHeld, b.nak(ctx, q, m, b.backoff(d.Attempt, maxHoldBack))
-		case q.attempts && d.Attempt > 1:
-			record = j.kind + "." + keyToken(j.key)
-			d.Opened, err = b.openAttempt(ctx, record)
+		default:
+			r, err = b.openRecords(ctx, j, q.attempts, &d)
 		}
 	}
 	if err == nil {
-		err = run(ctx, h, m.Data, d)
+		err = handle(ctx, h, m.Data, d, running)
 	}
 	if b.dead.Load() {
 		return outcomeDrained, errDead
 	}
-	return b.settle(ctx, q, m, d, record, err), err
+	return b.settle(ctx, q, m, d, r, err), err
+}
+
+// handle waits for the handler, but not for one that does not notice that its context has ended.
+func handle(ctx context.Context, h handler, body []byte, d Delivery, running *sync.WaitGroup) error {
+	done := make(chan error, 1)
+	running.Go(func() { done <- run(ctx, h, body, d) })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(handBack)
+	defer late.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-late.C:
+		return errLeft
+	}
 }
 
 // run calls the handler and turns its panic into an error.
@@ -132,7 +162,7 @@ func run(ctx context.Context, h handler, body []byte, d Delivery) (err error) {
 
 // settle acknowledges, hands back or buries a message. It is bounded but not cut short by the end of
 // ctx: what was done must be said.
-func (b *Bus) settle(ctx context.Context, q queue, m *nats.Msg, d Delivery, record string, err error) string {
+func (b *Bus) settle(ctx context.Context, q queue, m *nats.Msg, d Delivery, r records, err error) string {
 	ended := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
@@ -150,17 +180,24 @@ func (b *Bus) settle(ctx context.Context, q queue, m *nats.Msg, d Delivery, reco
 		log.WarnContext(ctx, "message refused", slog.String("reason", string(e.Code)), slog.Any("error", err))
 		if lerr := b.bury(ctx, q, m, d, e); lerr != nil {
 			log.ErrorContext(ctx, "bury message failed", slog.Any("error", lerr))
-			outcome, delay = outcomeRetry, b.backoff(d.Attempt, maxBackoff)
+			outcome, delay = outcomeRetry, b.backoff(d.Failed+1, maxBackoff)
 		}
-	case ended:
+	case ended, errors.Is(err, ErrStopping):
 		outcome = outcomeDrained
+	case e.Code == reason.RegistryPaused:
+		outcome, delay = outcomePaused, e.RetryAfter
+		log.DebugContext(ctx, "message handed back", slog.Duration("delay", delay), slog.Any("error", err))
 	case errors.Is(err, ErrBusy):
 		outcome, delay = outcomeBusy, b.backoff(d.Attempt, maxBusyBackoff)
 	case errors.Is(err, errPanic):
-		outcome, delay = outcomePanic, b.backoff(d.Attempt, maxBackoff)
+		outcome, delay = outcomePanic, b.backoff(d.Failed+1, maxBackoff)
 		log.ErrorContext(ctx, "handler panicked", slog.Any("error", err))
 	default:
-		outcome, delay = outcomeRetry, b.backoff(d.Attempt, maxBackoff)
+		tries := d.Failed + 1
+		if e.Code.Untried() {
+			tries = d.Attempt // no failure is counted, and yet it need not be asked as often as at first
+		}
+		outcome, delay = outcomeRetry, b.backoff(tries, maxBackoff)
 		if e.RetryAfter > 0 {
 			delay = e.RetryAfter
 		}
@@ -173,10 +210,9 @@ func (b *Bus) settle(ctx context.Context, q queue, m *nats.Msg, d Delivery, reco
 	}
 
 	over := outcome == outcomeOK || outcome == outcomeRefuse || outcome == outcomePoison
-	if record != "" {
-		if aerr := b.closeAttempt(ctx, record, over); aerr != nil {
-			log.WarnContext(ctx, "close attempt failed", slog.Any("error", aerr))
-		}
+	failed := outcome == outcomePanic || outcome == outcomeRetry && !e.Code.Untried()
+	if aerr := b.closeRecords(ctx, r, d, over, failed); aerr != nil {
+		log.WarnContext(ctx, "note attempt failed", slog.Any("error", aerr))
 	}
 	var serr error
 	switch {

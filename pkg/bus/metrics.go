@@ -24,7 +24,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pratique_bus_handled_total",
-			Help: "Deliveries by outcome: ok, replaced, held, retry, busy, refuse, poison, panic, drained.",
+			Help: "Deliveries by outcome: ok, replaced, held, retry, paused, busy, refuse, poison, panic, drained.",
 		}, []string{"stream", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "pratique_bus_handle_seconds",

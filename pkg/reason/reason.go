@@ -27,6 +27,7 @@ type Code string
 const (
 	Unreachable      Code = "unreachable"       // the registry did not answer, or not usefully
 	RateLimited      Code = "rate-limited"      // 429
+	RegistryPaused   Code = "registry-paused"   // the registry failed others, and is left alone for a while
 	BusUnavailable   Code = "bus-unavailable"   // NATS away, full or slow
 	CacheUnavailable Code = "cache-unavailable" // no backend of the fact store answered
 	NoDatabase       Code = "no-database"       // no vulnerability database is loaded yet
@@ -55,6 +56,17 @@ const (
 	Unauthorized   Code = "unauthorized"     // no or a wrong token
 	Superseded     Code = "superseded"       // a newer generation of the track was planned meanwhile
 )
+
+// Untried tells that the work waits for something that had to be there before it could be tried: that
+// it did not get on says nothing about it.
+func (c Code) Untried() bool {
+	switch c {
+	case RegistryPaused, NoDatabase, NoScanner, WrongAnalysis:
+		return true
+	default:
+		return false
+	}
+}
 
 // Error is an error with a decision. Err is for people: it names the field, host, digest or bound and,
 // where there is one, the way out. It never holds a secret.
