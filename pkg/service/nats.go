@@ -5,9 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/pratique-sec/pratique/pkg/access"
 )
 
 // NATSConfig says how to reach NATS.
@@ -17,6 +23,24 @@ type NATSConfig struct {
 	CA    string // path of a PEM file with the server's authority; "" for the system's
 	Cert  string // client certificate and key, paths of PEM files; both or none
 	Key   string
+}
+
+// Validate names every field that is wrong.
+func (c NATSConfig) Validate() error {
+	var errs []error
+	for server := range strings.SplitSeq(c.URL, ",") {
+		u, err := url.Parse(strings.TrimSpace(server))
+		switch {
+		case err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+			errs = append(errs, errors.New("url: want nats://host:4222 or tls://host:4222, several separated by commas"))
+		case u.User != nil:
+			errs = append(errs, errors.New("url: holds credentials, which logs would show; name a file in creds"))
+		}
+	}
+	if (c.Cert == "") != (c.Key == "") {
+		errs = append(errs, errors.New("cert: client certificate and key go together; set both or neither"))
+	}
+	return errors.Join(errs...)
 }
 
 // partNATS is the connection's name in Health.
@@ -42,7 +66,11 @@ func ConnectNATS(c NATSConfig, name string, health *Health, log *slog.Logger, mo
 		}),
 	}
 	if c.Creds != "" {
-		opts = append(opts, nats.UserCredentials(c.Creds))
+		inbox, err := inboxOf(c.Creds)
+		if err != nil {
+			return nil, fmt.Errorf("nats: creds: %w", err)
+		}
+		opts = append(opts, nats.UserCredentials(c.Creds), nats.CustomInboxPrefix(inbox))
 	}
 	if c.CA != "" {
 		opts = append(opts, nats.RootCAs(c.CA))
@@ -59,6 +87,20 @@ func ConnectNATS(c NATSConfig, name string, health *Health, log *slog.Logger, mo
 	}
 	watchNATS(nc, health, log)
 	return nc, nil
+}
+
+// inboxOf reads under which prefix the credentials allow inboxes: one of their own, so that nobody reads
+// another's answers. Credentials that say nothing of it get the usual one.
+func inboxOf(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	inbox, err := access.InboxOf(b)
+	if inbox == "" {
+		inbox = strings.TrimSuffix(nats.InboxPrefix, ".")
+	}
+	return inbox, err
 }
 
 var errNATSAway = errors.New("not connected")

@@ -1,0 +1,174 @@
+package access
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+)
+
+// Installation is everything that a NATS server and its users of one installation are made from: made
+// once, by NewInstallation. The operator's key is needed again only to change the accounts.
+type Installation struct {
+	Operator      Identity // signs the accounts
+	Account       Identity // holds streams and users
+	SystemAccount Identity // the server's own; nobody of ours uses it
+	Issuer        *Issuer
+}
+
+// Identity is a key with the token that says what it is.
+type Identity struct {
+	PublicKey string
+	Seed      []byte // secret
+	Token     string // JWT
+}
+
+// NewInstallation makes keys and tokens for an installation.
+func NewInstallation(name string) (*Installation, error) {
+	operator, err := newKey(nkeys.CreateOperator)
+	if err != nil {
+		return nil, err
+	}
+	account, err := newKey(nkeys.CreateAccount)
+	if err != nil {
+		return nil, err
+	}
+	system, err := newKey(nkeys.CreateAccount)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := newKey(nkeys.CreateAccount)
+	if err != nil {
+		return nil, err
+	}
+
+	ac := jwt.NewAccountClaims(account.public)
+	ac.Name = name
+	ac.SigningKeys.Add(signer.public)
+	ac.Limits.JetStreamLimits = jwt.JetStreamLimits{
+		MemoryStorage: jwt.NoLimit, DiskStorage: jwt.NoLimit, Streams: jwt.NoLimit, Consumer: jwt.NoLimit, MaxAckPending: jwt.NoLimit,
+	}
+	sc := jwt.NewAccountClaims(system.public)
+	sc.Name = "SYS"
+	oc := jwt.NewOperatorClaims(operator.public)
+	oc.Name = name
+	oc.SystemAccount = system.public
+
+	in := &Installation{Issuer: &Issuer{account: account.public, signer: signer.pair}}
+	for _, part := range []struct {
+		of     *Identity
+		key    key
+		claims jwt.Claims
+	}{{&in.Operator, operator, oc}, {&in.Account, account, ac}, {&in.SystemAccount, system, sc}} {
+		token, err := part.claims.Encode(operator.pair)
+		if err != nil {
+			return nil, fmt.Errorf("access: sign token of %s: %w", part.claims.Claims().Name, err)
+		}
+		*part.of = Identity{PublicKey: part.key.public, Seed: part.key.seed, Token: token}
+	}
+	return in, nil
+}
+
+// Issuer makes users of one account, by the account's signing key.
+type Issuer struct {
+	account string
+	signer  nkeys.KeyPair
+}
+
+// NewIssuer makes an issuer from an account's token and the seed of its signing key.
+func NewIssuer(accountToken string, seed []byte) (*Issuer, error) {
+	claims, err := jwt.DecodeAccountClaims(accountToken)
+	if err != nil {
+		return nil, fmt.Errorf("access: account token: %w", err)
+	}
+	signer, err := nkeys.FromSeed(seed)
+	if err != nil {
+		return nil, fmt.Errorf("access: signing key: %w", err)
+	}
+	public, err := signer.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("access: signing key: %w", err)
+	}
+	if public != claims.Subject && !claims.SigningKeys.Contains(public) {
+		return nil, fmt.Errorf("access: signing key %s is none of account %s (%s)", public, claims.Name, claims.Subject)
+	}
+	return &Issuer{account: claims.Subject, signer: signer}, nil
+}
+
+// SigningSeed is the seed of the signing key, a secret: who has it can make every user.
+func (i *Issuer) SigningSeed() ([]byte, error) {
+	seed, err := i.signer.Seed()
+	if err != nil {
+		return nil, fmt.Errorf("access: signing key: %w", err)
+	}
+	return seed, nil
+}
+
+// User is one set of credentials.
+type User struct {
+	Name        string // shown by the server; its inboxes begin with it
+	Permissions Permissions
+	Expires     time.Time // zero: never
+}
+
+// Issue makes a user and answers its credentials: the content of a .creds file, a secret.
+func (i *Issuer) Issue(u User) ([]byte, error) {
+	k, err := newKey(nkeys.CreateUser)
+	if err != nil {
+		return nil, err
+	}
+	claims := jwt.NewUserClaims(k.public)
+	claims.Name, claims.IssuerAccount = u.Name, i.account
+	claims.Pub.Allow.Add(u.Permissions.Publish...)
+	claims.Pub.Deny.Add(u.Permissions.Deny...)
+	if len(u.Permissions.Publish) == 0 {
+		claims.Pub.Deny.Add(">") // nothing listed would allow everything
+	}
+	claims.Sub.Allow.Add(u.Permissions.Subscribe...)
+	claims.Sub.Allow.Add(Inbox(u.Name) + ".>")
+	if !u.Expires.IsZero() {
+		claims.Expires = u.Expires.Unix()
+	}
+	token, err := claims.Encode(i.signer)
+	if err != nil {
+		return nil, fmt.Errorf("access: sign token of %s: %w", u.Name, err)
+	}
+	creds, err := jwt.FormatUserConfig(token, k.seed)
+	if err != nil {
+		return nil, fmt.Errorf("access: credentials of %s: %w", u.Name, err)
+	}
+	return creds, nil
+}
+
+// IssueRole makes a user of a role.
+func (i *Issuer) IssueRole(root string, r Role) ([]byte, error) {
+	p, err := Of(root, r)
+	if err != nil {
+		return nil, err
+	}
+	return i.Issue(User{Name: string(r), Permissions: p})
+}
+
+// key is a pair of keys, written out.
+type key struct {
+	pair   nkeys.KeyPair
+	public string
+	seed   []byte
+}
+
+func newKey(create func() (nkeys.KeyPair, error)) (key, error) {
+	pair, err := create()
+	if err != nil {
+		return key{}, fmt.Errorf("access: make key: %w", err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		return key{}, fmt.Errorf("access: make key: %w", err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		return key{}, fmt.Errorf("access: make key: %w", err)
+	}
+	return key{pair, public, seed}, nil
+}
