@@ -38,7 +38,7 @@ func (p Problem) String() string {
 }
 
 // Problems is everything that is wrong.
-type Problems []Problem
+type Problems []Problem //nolint:errname // a list of what the package calls problems
 
 func (ps Problems) Error() string {
 	lines := make([]string, len(ps))

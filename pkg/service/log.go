@@ -16,8 +16,8 @@ import (
 
 // LogConfig says how logs are written.
 type LogConfig struct {
-	Format string // "text" or "json"; "" is text
-	Level  slog.Level
+	Format string       // "text" or "json"; "" is text
+	Level  slog.Leveler // nil is info
 }
 
 // NewLogger writes logs to w; lines written with a traced context carry trace_id and span_id.

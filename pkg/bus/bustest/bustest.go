@@ -27,10 +27,22 @@ func Start(t testing.TB) *nats.Conn {
 // StartServer runs the server alone, for tests with several connections.
 func StartServer(t testing.TB) *server.Server {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{
-		DontListen: true, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: 16 << 30, MaxPayload: 8 << 20,
-	})
+	return startServer(t, &server.Options{DontListen: true})
+}
+
+// Listen runs a server that others than this test reach, processes that the test starts, and answers its
+// URL.
+func Listen(t testing.TB) string {
+	t.Helper()
+	return startServer(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT}).ClientURL()
+}
+
+func startServer(t testing.TB, opts *server.Options) *server.Server {
+	t.Helper()
+	opts.NoSigs, opts.NoLog = true, true
+	opts.JetStream, opts.StoreDir, opts.MaxPayload = true, t.TempDir(), 8<<20
+	opts.JetStreamMaxStore = 1 << 40 // limits are reserved; nothing near them is written
+	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatalf("bustest: %v", err)
 	}
