@@ -16,8 +16,12 @@ func scope(host, repository string) []string {
 	return append([]string{host}, strings.Split(repository, "/")...)
 }
 
-// assetTokens is scope and leaf of an asset: host, components, track, platform.
+// assetTokens is scope and leaf of an asset: host, components, track, platform; or cluster, namespace,
+// kind, name.
 func assetTokens(a finding.Asset) []string {
+	if w := a.Workload; w != (finding.Workload{}) {
+		return []string{w.Cluster, w.Namespace, w.Kind, w.Name}
+	}
 	return append(scope(a.Host, a.Repository), a.Track, platformToken(a.Platform))
 }
 

@@ -1,4 +1,4 @@
-// Package event is what happened in a registry (or, later, a cluster), normalised: every source's
+// Package event is what happened in a registry or to a cluster's manifests, normalised: every source's
 // body becomes this one value before anything else looks at it.
 package event
 
@@ -11,8 +11,10 @@ import (
 // Kind is the world an event comes from.
 type Kind string
 
-// KindImage: a registry's repositories, tags and manifests.
-const KindImage Kind = "image"
+const (
+	KindImage    Kind = "image"    // a registry's repositories, tags and manifests
+	KindManifest Kind = "manifest" // manifests of a cluster's objects, as somebody posted them
+)
 
 // Action is what was done.
 type Action string
@@ -42,11 +44,19 @@ type Event struct {
 	Source    string // the source's short name: "distribution", "api"
 	Action    Action
 	Cause     Cause
-	Reference image.Reference  // on a repository delete, neither Tag nor Digest
+	Reference image.Reference  // KindImage; on a repository delete, neither Tag nor Digest
 	MediaType string           // of the manifest, when the event says it
 	Platforms []image.Platform // asked for; empty: the configured ones
 	Actor     string
 	Claimed   time.Time // when the source says it happened; zero when it does not or lies
 	Received  time.Time // when ingest got it
 	Unusable  []string  // fields that could not be used, and why ("target.digest: 65 hex digits")
+	Manifests Manifests // KindManifest
+}
+
+// Manifests are what was posted for a cluster.
+type Manifests struct {
+	Cluster   string // as whoever posted calls it
+	Namespace string // of the objects that name none
+	Body      []byte // YAML documents, or JSON objects one after the other
 }

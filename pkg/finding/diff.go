@@ -114,7 +114,8 @@ func (d *differ) open(f Finding) {
 
 func (d *differ) keep(old, f Finding) {
 	f.Revision, f.FirstSeen, f.Changed = old.Revision, old.FirstSeen, old.Changed
-	if f.Vulnerability != old.Vulnerability || f.Severity != old.Severity || f.Fixed != old.Fixed || f.Status != old.Status {
+	if f.Vulnerability != old.Vulnerability || f.Severity != old.Severity || f.Fixed != old.Fixed || f.Status != old.Status ||
+		f.PodSecurity.Message != old.PodSecurity.Message {
 		f.Revision++
 		f.Changed = d.judgement.At
 		d.tell(Delta{Transition: Changed, Finding: f, Old: &old})

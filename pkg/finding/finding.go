@@ -14,14 +14,17 @@ import (
 // Class is a kind of finding, and a token of its subject.
 type Class string
 
-// ClassVuln: a known vulnerability in an installed package.
-const ClassVuln Class = "vuln"
+const (
+	ClassVuln Class = "vuln" // a known vulnerability in an installed package
+	ClassPSA  Class = "psa"  // a check of the Pod Security Standards that a workload fails
+)
 
-// Asset is what a person would name: one track of one repository on one platform.
+// Asset is what a person would name: one track of one repository on one platform, or a workload.
 type Asset struct {
 	Host, Repository string
 	Track            string // a tag, a family of tags ("main-*"), or a digest that somebody asked for
 	Platform         image.Platform
+	Workload         Workload // class psa, where all of the above is empty; zero otherwise
 }
 
 // Transition is a step in a finding's life.
@@ -37,9 +40,9 @@ const (
 type Resolution string
 
 const (
-	Fixed     Resolution = "fixed"     // the package is there in a version that is not affected
+	Fixed     Resolution = "fixed"     // the package is there in a version that is not affected; the check passes
 	Removed   Resolution = "removed"   // the package is gone
-	Withdrawn Resolution = "withdrawn" // same package and version; the database says otherwise now
+	Withdrawn Resolution = "withdrawn" // same package and version; the database (or policy) says otherwise now
 	Deleted   Resolution = "deleted"   // the image is gone from the registry
 )
 
@@ -62,7 +65,8 @@ type Finding struct {
 	Layer         image.Digest // diffID
 	CreatedBy     string
 	FirstSeen     time.Time
-	Changed       time.Time // of the last transition
+	Changed       time.Time   // of the last transition
+	PodSecurity   PodSecurity // class psa, which has neither vulnerability nor package; zero otherwise
 }
 
 // Delta is one transition, as subscribers get it.
@@ -85,7 +89,7 @@ type Delta struct {
 type State struct {
 	Asset      Asset
 	Image      image.Digest // what the findings were judged on; "" when closed
-	Generation uint64       // of the track
+	Generation uint64       // of the track; class psa: the sequence of the event that was judged
 	Database   report.Database
 	Open       []Finding         // sorted by ID
 	Resolved   map[string]uint64 // last revision of findings that were open once, so that a re-opening continues

@@ -18,8 +18,7 @@ func Fold(s *State, d Delta) error {
 		s.Asset = d.Asset
 	}
 	if s.Asset != d.Asset {
-		return fmt.Errorf("finding: a delta of %s/%s %s was folded into the state of %s/%s %s",
-			d.Asset.Host, d.Asset.Repository, d.Asset.Track, s.Asset.Host, s.Asset.Repository, s.Asset.Track)
+		return fmt.Errorf("finding: a delta of %v was folded into the state of %v", d.Asset, s.Asset)
 	}
 	f := d.Finding
 	at, open := slices.BinarySearchFunc(s.Open, f, compareFindings)
@@ -57,5 +56,6 @@ func Fold(s *State, d Delta) error {
 // well as the state does.
 func (f Finding) Told() Finding {
 	f.Aliases, f.Versions, f.Title, f.URL, f.Layer, f.CreatedBy = nil, nil, "", "", "", ""
+	f.PodSecurity.Version, f.PodSecurity.Fields = "", nil
 	return f
 }

@@ -98,6 +98,9 @@ func EventID(id string, revision uint64) string {
 // ScanID names one evaluation: of whom (an asset, or a reference where there is none), of what, on
 // which database and which loading of it, for whom, and how it ended.
 func ScanID(s Scan) string {
+	if a := s.Asset; a != nil && a.Workload != (Workload{}) {
+		return workloadScanID(s, a.Workload)
+	}
 	kind, host, repository, leaf, platform := "reference", s.Reference.Host, s.Reference.Repository, s.Reference.Tag, s.Platform.String()
 	if a := s.Asset; a != nil {
 		kind, host, repository, leaf, platform = "asset", a.Host, a.Repository, a.Track, a.Platform.String()

@@ -18,7 +18,8 @@ func DecodeEvent(b []byte) (event.Event, error) { return eventCodec.decode(b) }
 
 var (
 	eventKinds = newEnum(map[event.Kind]pb.EventKind{
-		event.KindImage: pb.EventKind_EVENT_KIND_IMAGE,
+		event.KindImage:    pb.EventKind_EVENT_KIND_IMAGE,
+		event.KindManifest: pb.EventKind_EVENT_KIND_MANIFEST,
 	})
 	actions = newEnum(map[event.Action]pb.Action{
 		event.Push:    pb.Action_ACTION_PUSH,
@@ -36,6 +37,12 @@ var (
 
 func (c *cursor) checkEvent(v event.Event) {
 	c.required("id", v.ID)
+	if v.Kind == event.KindManifest {
+		c.enter("manifests", -1)
+		c.required("cluster", v.Manifests.Cluster)
+		c.leave()
+		return
+	}
 	c.located(v.Reference)
 }
 
@@ -54,6 +61,7 @@ func (e *encoder) event(v event.Event) *pb.Event {
 		Claimed:   stamp(v.Claimed),
 		Received:  stamp(v.Received),
 		Unusable:  texts(v.Unusable),
+		Manifests: the(&e.cursor, "manifests", v.Manifests, e.manifests),
 	}
 }
 
@@ -71,6 +79,7 @@ func (d *decoder) event(m *pb.Event) event.Event {
 		Claimed:   d.time("claimed", m.GetClaimed()),
 		Received:  d.time("received", m.GetReceived()),
 		Unusable:  m.GetUnusable(),
+		Manifests: the(&d.cursor, "manifests", m.GetManifests(), d.manifests),
 	}
 	d.checkEvent(v)
 	return v

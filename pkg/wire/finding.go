@@ -37,6 +37,7 @@ func DeltaJSON(d finding.Delta) ([]byte, error) { return deltaCodec.json(d) }
 var (
 	findingClasses = newEnum(map[finding.Class]pb.FindingClass{
 		finding.ClassVuln: pb.FindingClass_FINDING_CLASS_VULN,
+		finding.ClassPSA:  pb.FindingClass_FINDING_CLASS_PSA,
 	})
 	transitions = newEnum(map[finding.Transition]pb.Transition{
 		finding.Opened:   pb.Transition_TRANSITION_OPENED,
@@ -52,6 +53,9 @@ var (
 )
 
 func (c *cursor) checkAsset(a *finding.Asset) {
+	if a.Workload != (finding.Workload{}) {
+		return // checked where it was converted
+	}
 	c.required("host", a.Host)
 	c.required("repository", a.Repository)
 	c.required("track", a.Track)
@@ -64,6 +68,7 @@ func (e *encoder) asset(a *finding.Asset) *pb.Asset {
 		Repository: text(a.Repository),
 		Track:      text(a.Track),
 		Platform:   e.platform(a.Platform),
+		Workload:   the(&e.cursor, "workload", a.Workload, e.workload),
 	}
 }
 
@@ -73,6 +78,7 @@ func (d *decoder) asset(m *pb.Asset) *finding.Asset {
 		Repository: m.GetRepository(),
 		Track:      m.GetTrack(),
 		Platform:   d.platform(m.GetPlatform()),
+		Workload:   the(&d.cursor, "workload", m.GetWorkload(), d.workload),
 	}
 	d.checkAsset(a)
 	return a
@@ -99,6 +105,7 @@ func (e *encoder) finding(f *finding.Finding) *pb.Finding {
 		CreatedBy:     text(f.CreatedBy),
 		FirstSeen:     stamp(f.FirstSeen),
 		Changed:       stamp(f.Changed),
+		PodSecurity:   the(&e.cursor, "pod_security", f.PodSecurity, e.podSecurity),
 	}
 }
 
@@ -123,6 +130,7 @@ func (d *decoder) finding(m *pb.Finding) *finding.Finding {
 		CreatedBy:     m.GetCreatedBy(),
 		FirstSeen:     d.time("first_seen", m.GetFirstSeen()),
 		Changed:       d.time("changed", m.GetChanged()),
+		PodSecurity:   the(&d.cursor, "pod_security", m.GetPodSecurity(), d.podSecurity),
 	}
 }
 

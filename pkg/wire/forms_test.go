@@ -55,6 +55,7 @@ var forms = []form{
 	formOf("", scanRequestCodec.encode, scanRequestCodec.decode, scanRequestCodec),
 	formOf("", scanAcceptedCodec.encode, scanAcceptedCodec.decode, scanAcceptedCodec),
 	formOf("", eventsAcceptedCodec.encode, eventsAcceptedCodec.decode, eventsAcceptedCodec),
+	formOf("", manifestsAcceptedCodec.encode, manifestsAcceptedCodec.decode, manifestsAcceptedCodec),
 	formOf("", problemCodec.encode, problemCodec.decode, problemCodec),
 }
 

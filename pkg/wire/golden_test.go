@@ -388,9 +388,10 @@ var examples = map[string]any{
 		TraceID:  "0af7651916cd43dd8448eb211c80319c",
 		At:       judged,
 	},
-	"ScanRequest":    ScanRequest{Reference: "registry.example:5000/team-a/api:main", Platforms: []string{"linux/amd64"}},
-	"ScanAccepted":   ScanAccepted{ID: "41-7777777777777777", StatusURL: "/v1/scans/41-7777777777777777"},
-	"EventsAccepted": EventsAccepted{Accepted: 2, Dropped: map[string]int{"blob": 3, "pull": 1}},
+	"ScanRequest":       ScanRequest{Reference: "registry.example:5000/team-a/api:main", Platforms: []string{"linux/amd64"}},
+	"ScanAccepted":      ScanAccepted{ID: "41-7777777777777777", StatusURL: "/v1/scans/41-7777777777777777"},
+	"EventsAccepted":    EventsAccepted{Accepted: 2, Dropped: map[string]int{"blob": 3, "pull": 1}},
+	"ManifestsAccepted": ManifestsAccepted{ID: "42-8888888888888888", Documents: 3},
 	"Problem": Problem{
 		Code:    reason.BadRequest,
 		Message: "reference: has no repository",

@@ -38,14 +38,18 @@ var required = map[reflect.Type][]string{
 	reflect.TypeFor[facts.Verdict]():     {"Key", "Code"},
 	reflect.TypeFor[report.Report]():     {"Image.Digest"},
 	reflect.TypeFor[finding.Asset]():     {"Host", "Repository", "Track"},
+	reflect.TypeFor[finding.Workload]():  {"Cluster", "Kind", "Name"},
 	reflect.TypeFor[finding.Finding]():   {"ID"},
 	reflect.TypeFor[finding.Delta]():     {"EventID", "Transition"},
 	reflect.TypeFor[finding.Scan]():      {"ID"},
+	reflect.TypeFor[event.Manifests]():   {"Cluster"},
 	reflect.TypeFor[track.Record]():      {"Host", "Repository", "Track"},
 	reflect.TypeFor[vulndb.Pointer]():    {"Kind", "Digest"},
 	reflect.TypeFor[system.Notice]():     {"ID", "Kind"},
 	reflect.TypeFor[system.DeadLetter](): {"ID", "Reason"},
 	reflect.TypeFor[ScanRequest]():       {"Reference"},
+
+	reflect.TypeFor[finding.PodSecurity](): {"Check"},
 }
 
 // vocabularies are the words of each domain enum.

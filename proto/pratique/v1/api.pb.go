@@ -250,6 +250,61 @@ func (x *Problem) GetTraceId() string {
 	return ""
 }
 
+// Answer of `POST /v1/manifests`: they are stored, and will be judged.
+type ManifestsAccepted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the request; the scans that follow from it carry it as Scan.request.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// How many documents were read; which of them are workloads is not known yet.
+	Documents     int32 `protobuf:"varint,2,opt,name=documents,proto3" json:"documents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ManifestsAccepted) Reset() {
+	*x = ManifestsAccepted{}
+	mi := &file_pratique_v1_api_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ManifestsAccepted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ManifestsAccepted) ProtoMessage() {}
+
+func (x *ManifestsAccepted) ProtoReflect() protoreflect.Message {
+	mi := &file_pratique_v1_api_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ManifestsAccepted.ProtoReflect.Descriptor instead.
+func (*ManifestsAccepted) Descriptor() ([]byte, []int) {
+	return file_pratique_v1_api_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ManifestsAccepted) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ManifestsAccepted) GetDocuments() int32 {
+	if x != nil {
+		return x.Documents
+	}
+	return 0
+}
+
 var File_pratique_v1_api_proto protoreflect.FileDescriptor
 
 const file_pratique_v1_api_proto_rawDesc = "" +
@@ -271,7 +326,10 @@ const file_pratique_v1_api_proto_rawDesc = "" +
 	"\aProblem\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x19\n" +
-	"\btrace_id\x18\x03 \x01(\tR\atraceIdB?Z=github.com/pratique-sec/pratique/proto/pratique/v1;pratiquev1b\x06proto3"
+	"\btrace_id\x18\x03 \x01(\tR\atraceId\"A\n" +
+	"\x11ManifestsAccepted\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\tdocuments\x18\x02 \x01(\x05R\tdocumentsB?Z=github.com/pratique-sec/pratique/proto/pratique/v1;pratiquev1b\x06proto3"
 
 var (
 	file_pratique_v1_api_proto_rawDescOnce sync.Once
@@ -285,16 +343,17 @@ func file_pratique_v1_api_proto_rawDescGZIP() []byte {
 	return file_pratique_v1_api_proto_rawDescData
 }
 
-var file_pratique_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_pratique_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_pratique_v1_api_proto_goTypes = []any{
-	(*ScanRequest)(nil),    // 0: pratique.v1.ScanRequest
-	(*ScanAccepted)(nil),   // 1: pratique.v1.ScanAccepted
-	(*EventsAccepted)(nil), // 2: pratique.v1.EventsAccepted
-	(*Problem)(nil),        // 3: pratique.v1.Problem
-	nil,                    // 4: pratique.v1.EventsAccepted.DroppedEntry
+	(*ScanRequest)(nil),       // 0: pratique.v1.ScanRequest
+	(*ScanAccepted)(nil),      // 1: pratique.v1.ScanAccepted
+	(*EventsAccepted)(nil),    // 2: pratique.v1.EventsAccepted
+	(*Problem)(nil),           // 3: pratique.v1.Problem
+	(*ManifestsAccepted)(nil), // 4: pratique.v1.ManifestsAccepted
+	nil,                       // 5: pratique.v1.EventsAccepted.DroppedEntry
 }
 var file_pratique_v1_api_proto_depIdxs = []int32{
-	4, // 0: pratique.v1.EventsAccepted.dropped:type_name -> pratique.v1.EventsAccepted.DroppedEntry
+	5, // 0: pratique.v1.EventsAccepted.dropped:type_name -> pratique.v1.EventsAccepted.DroppedEntry
 	1, // [1:1] is the sub-list for method output_type
 	1, // [1:1] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
@@ -313,7 +372,7 @@ func file_pratique_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pratique_v1_api_proto_rawDesc), len(file_pratique_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -30,6 +30,8 @@ const (
 	EventKind_EVENT_KIND_UNSPECIFIED EventKind = 0
 	// A registry: its repositories, tags and manifests.
 	EventKind_EVENT_KIND_IMAGE EventKind = 1
+	// Manifests of a cluster's objects, as somebody posted them.
+	EventKind_EVENT_KIND_MANIFEST EventKind = 2
 )
 
 // Enum value maps for EventKind.
@@ -37,10 +39,12 @@ var (
 	EventKind_name = map[int32]string{
 		0: "EVENT_KIND_UNSPECIFIED",
 		1: "EVENT_KIND_IMAGE",
+		2: "EVENT_KIND_MANIFEST",
 	}
 	EventKind_value = map[string]int32{
 		"EVENT_KIND_UNSPECIFIED": 0,
 		"EVENT_KIND_IMAGE":       1,
+		"EVENT_KIND_MANIFEST":    2,
 	}
 )
 
@@ -197,7 +201,8 @@ func (Cause) EnumDescriptor() ([]byte, []int) {
 // One normalised event: what every source's body becomes before anything else looks at it.
 //
 // Stream EVENTS, subject `pratique.event.<kind>.<source>.<action>`. The message id (Nats-Msg-Id) is
-// the event's id, so that an event which is sent twice is stored once.
+// the event's id, so that an event which is sent twice is stored once. Manifests are stored compressed
+// with zstd, and a header says so (`Content-Encoding`).
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The source's event identity, hashed. Required.
@@ -210,8 +215,8 @@ type Event struct {
 	Action Action `protobuf:"varint,4,opt,name=action,proto3,enum=pratique.v1.Action" json:"action,omitempty"`
 	// What evaluations that follow from it give as their cause.
 	Cause Cause `protobuf:"varint,5,opt,name=cause,proto3,enum=pratique.v1.Cause" json:"cause,omitempty"`
-	// What it was done to; host and repository are required. Neither tag nor digest when a whole
-	// repository was removed.
+	// What it was done to; host and repository are required, but of EVENT_KIND_MANIFEST. Neither tag nor
+	// digest when a whole repository was removed.
 	Reference *Reference `protobuf:"bytes,6,opt,name=reference,proto3" json:"reference,omitempty"`
 	// Media type of the manifest, when the event says it.
 	MediaType string `protobuf:"bytes,7,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
@@ -224,7 +229,9 @@ type Event struct {
 	// When ingest got it.
 	Received *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=received,proto3" json:"received,omitempty"`
 	// Fields of the source's body that could not be used and why: "target.digest: 65 hex digits".
-	Unusable      []string `protobuf:"bytes,12,rep,name=unusable,proto3" json:"unusable,omitempty"`
+	Unusable []string `protobuf:"bytes,12,rep,name=unusable,proto3" json:"unusable,omitempty"`
+	// What was posted; EVENT_KIND_MANIFEST only.
+	Manifests     *Manifests `protobuf:"bytes,13,opt,name=manifests,proto3" json:"manifests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -343,11 +350,18 @@ func (x *Event) GetUnusable() []string {
 	return nil
 }
 
+func (x *Event) GetManifests() *Manifests {
+	if x != nil {
+		return x.Manifests
+	}
+	return nil
+}
+
 var File_pratique_v1_event_proto protoreflect.FileDescriptor
 
 const file_pratique_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x17pratique/v1/event.proto\x12\vpratique.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pratique/v1/image.proto\"\xdc\x03\n" +
+	"\x17pratique/v1/event.proto\x12\vpratique.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pratique/v1/image.proto\x1a\x1apratique/v1/manifest.proto\"\x92\x04\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x16.pratique.v1.EventKindR\x04kind\x12\x16\n" +
@@ -362,10 +376,12 @@ const file_pratique_v1_event_proto_rawDesc = "" +
 	"\aclaimed\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\aclaimed\x126\n" +
 	"\breceived\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\breceived\x12\x1a\n" +
-	"\bunusable\x18\f \x03(\tR\bunusable*=\n" +
+	"\bunusable\x18\f \x03(\tR\bunusable\x124\n" +
+	"\tmanifests\x18\r \x01(\v2\x16.pratique.v1.ManifestsR\tmanifests*V\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
-	"\x10EVENT_KIND_IMAGE\x10\x01*X\n" +
+	"\x10EVENT_KIND_IMAGE\x10\x01\x12\x17\n" +
+	"\x13EVENT_KIND_MANIFEST\x10\x02*X\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vACTION_PUSH\x10\x01\x12\x11\n" +
@@ -402,6 +418,7 @@ var file_pratique_v1_event_proto_goTypes = []any{
 	(*Reference)(nil),             // 4: pratique.v1.Reference
 	(*Platform)(nil),              // 5: pratique.v1.Platform
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*Manifests)(nil),             // 7: pratique.v1.Manifests
 }
 var file_pratique_v1_event_proto_depIdxs = []int32{
 	0, // 0: pratique.v1.Event.kind:type_name -> pratique.v1.EventKind
@@ -411,11 +428,12 @@ var file_pratique_v1_event_proto_depIdxs = []int32{
 	5, // 4: pratique.v1.Event.platforms:type_name -> pratique.v1.Platform
 	6, // 5: pratique.v1.Event.claimed:type_name -> google.protobuf.Timestamp
 	6, // 6: pratique.v1.Event.received:type_name -> google.protobuf.Timestamp
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	7, // 7: pratique.v1.Event.manifests:type_name -> pratique.v1.Manifests
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_pratique_v1_event_proto_init() }
@@ -424,6 +442,7 @@ func file_pratique_v1_event_proto_init() {
 		return
 	}
 	file_pratique_v1_image_proto_init()
+	file_pratique_v1_manifest_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -30,6 +30,8 @@ const (
 	FindingClass_FINDING_CLASS_UNSPECIFIED FindingClass = 0
 	// A known vulnerability in an installed package. Token "vuln".
 	FindingClass_FINDING_CLASS_VULN FindingClass = 1
+	// A check of the Pod Security Standards that a workload fails. Token "psa".
+	FindingClass_FINDING_CLASS_PSA FindingClass = 2
 )
 
 // Enum value maps for FindingClass.
@@ -37,10 +39,12 @@ var (
 	FindingClass_name = map[int32]string{
 		0: "FINDING_CLASS_UNSPECIFIED",
 		1: "FINDING_CLASS_VULN",
+		2: "FINDING_CLASS_PSA",
 	}
 	FindingClass_value = map[string]int32{
 		"FINDING_CLASS_UNSPECIFIED": 0,
 		"FINDING_CLASS_VULN":        1,
+		"FINDING_CLASS_PSA":         2,
 	}
 )
 
@@ -134,11 +138,12 @@ type Resolution int32
 const (
 	// Not resolved.
 	Resolution_RESOLUTION_UNSPECIFIED Resolution = 0
-	// The package is there in a version that is not affected.
+	// The package is there in a version that is not affected; the workload passes the check.
 	Resolution_RESOLUTION_FIXED Resolution = 1
 	// The package is gone.
 	Resolution_RESOLUTION_REMOVED Resolution = 2
-	// Same package and version; the database says otherwise now.
+	// Same package and version, and the database says otherwise now; or another version or level of the
+	// Pod Security Standards is judged by.
 	Resolution_RESOLUTION_WITHDRAWN Resolution = 3
 	// The image is gone from the registry.
 	Resolution_RESOLUTION_DELETED Resolution = 4
@@ -189,17 +194,20 @@ func (Resolution) EnumDescriptor() ([]byte, []int) {
 	return file_pratique_v1_finding_proto_rawDescGZIP(), []int{2}
 }
 
-// What a person would name: one track of one repository on one platform.
+// What a person would name: one track of one repository on one platform, or a workload of a cluster, in
+// which case the other fields are empty.
 type Asset struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Registry host. Required.
+	// Registry host. Required without workload.
 	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
-	// Repository. Required.
+	// Repository. Required without workload.
 	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
-	// A tag, a family of tags ("main-*"), or a digest that somebody asked for. Required.
+	// A tag, a family of tags ("main-*"), or a digest that somebody asked for. Required without workload.
 	Track string `protobuf:"bytes,3,opt,name=track,proto3" json:"track,omitempty"`
 	// The platform.
-	Platform      *Platform `protobuf:"bytes,4,opt,name=platform,proto3" json:"platform,omitempty"`
+	Platform *Platform `protobuf:"bytes,4,opt,name=platform,proto3" json:"platform,omitempty"`
+	// The workload; class "psa" only.
+	Workload      *Workload `protobuf:"bytes,5,opt,name=workload,proto3" json:"workload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,11 +270,18 @@ func (x *Asset) GetPlatform() *Platform {
 	return nil
 }
 
+func (x *Asset) GetWorkload() *Workload {
+	if x != nil {
+		return x.Workload
+	}
+	return nil
+}
+
 // One finding of an asset.
 type Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Hash of asset, class, canonical vulnerability, type, package and path: stable over versions,
-	// layers and databases. Required.
+	// layers and databases; class "psa": of asset, level and check. Required.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// 1 at first; grows by one with each transition, also when it is opened again. It never falls: where
 	// the last revision of a finding resolved long ago was forgotten, it continues above State.forgotten.
@@ -303,7 +318,9 @@ type Finding struct {
 	// When it was opened first.
 	FirstSeen *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
 	// When the last transition was.
-	Changed       *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=changed,proto3" json:"changed,omitempty"`
+	Changed *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=changed,proto3" json:"changed,omitempty"`
+	// What is wrong, class "psa" only; fields 4 to 11, 15 and 16 are then empty.
+	PodSecurity   *PodSecurity `protobuf:"bytes,19,opt,name=pod_security,json=podSecurity,proto3" json:"pod_security,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -464,6 +481,13 @@ func (x *Finding) GetChanged() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Finding) GetPodSecurity() *PodSecurity {
+	if x != nil {
+		return x.PodSecurity
+	}
+	return nil
+}
+
 // One transition of one finding: what subscribers get.
 //
 // Stream FINDINGS, subject `pratique.finding.v1.<class>.<transition>.<severity>.<scope…>.<leaf>`;
@@ -471,7 +495,7 @@ func (x *Finding) GetChanged() *timestamppb.Timestamp {
 // of old and new, so that who filters on `critical` sees a finding leave. `<scope…>` is the registry
 // host and each component of the repository, a token each; `<leaf>` is `<track>.<platform>`. In
 // tokens, everything but A-Z a-z 0-9 - _ is percent-encoded: `….registry%2Eexample.team-a.>` is all
-// of that registry's team-a.
+// of that registry's team-a. Class "psa": the scope is cluster, namespace and kind, the leaf the name.
 //
 // The contract. Delivery is at least once: drop a delta whose finding.revision you have seen for its
 // finding.id. event_id is their hash, and the message id. Deltas of one finding come in the order of
@@ -626,7 +650,8 @@ type State struct {
 	Asset *Asset `protobuf:"bytes,1,opt,name=asset,proto3" json:"asset,omitempty"`
 	// Digest of the platform's manifest that was judged; empty when the image is gone.
 	Image string `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
-	// How often the track has moved; a match of an older generation never writes here.
+	// How often the track has moved; a match of an older generation never writes here. Class "psa": the
+	// sequence in EVENTS of the manifests that were judged.
 	Generation uint64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
 	// What it was judged on.
 	Database *Database `protobuf:"bytes,4,opt,name=database,proto3" json:"database,omitempty"`
@@ -751,14 +776,15 @@ var File_pratique_v1_finding_proto protoreflect.FileDescriptor
 
 const file_pratique_v1_finding_proto_rawDesc = "" +
 	"\n" +
-	"\x19pratique/v1/finding.proto\x12\vpratique.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apratique/v1/database.proto\x1a\x17pratique/v1/event.proto\x1a\x17pratique/v1/image.proto\x1a\x18pratique/v1/report.proto\"\x84\x01\n" +
+	"\x19pratique/v1/finding.proto\x12\vpratique.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apratique/v1/database.proto\x1a\x17pratique/v1/event.proto\x1a\x17pratique/v1/image.proto\x1a\x1apratique/v1/manifest.proto\x1a\x18pratique/v1/report.proto\"\xb7\x01\n" +
 	"\x05Asset\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x02 \x01(\tR\n" +
 	"repository\x12\x14\n" +
 	"\x05track\x18\x03 \x01(\tR\x05track\x121\n" +
-	"\bplatform\x18\x04 \x01(\v2\x15.pratique.v1.PlatformR\bplatform\"\xb3\x04\n" +
+	"\bplatform\x18\x04 \x01(\v2\x15.pratique.v1.PlatformR\bplatform\x121\n" +
+	"\bworkload\x18\x05 \x01(\v2\x15.pratique.v1.WorkloadR\bworkload\"\xf0\x04\n" +
 	"\aFinding\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12/\n" +
@@ -780,7 +806,8 @@ const file_pratique_v1_finding_proto_rawDesc = "" +
 	"created_by\x18\x10 \x01(\tR\tcreatedBy\x129\n" +
 	"\n" +
 	"first_seen\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x124\n" +
-	"\achanged\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\achanged\"\xe2\x03\n" +
+	"\achanged\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\achanged\x12;\n" +
+	"\fpod_security\x18\x13 \x01(\v2\x18.pratique.v1.PodSecurityR\vpodSecurity\"\xe2\x03\n" +
 	"\x05Delta\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12(\n" +
 	"\x05asset\x18\x02 \x01(\v2\x12.pratique.v1.AssetR\x05asset\x127\n" +
@@ -814,10 +841,11 @@ const file_pratique_v1_finding_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\x1a;\n" +
 	"\rResolvedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*E\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*\\\n" +
 	"\fFindingClass\x12\x1d\n" +
 	"\x19FINDING_CLASS_UNSPECIFIED\x10\x00\x12\x16\n" +
-	"\x12FINDING_CLASS_VULN\x10\x01*p\n" +
+	"\x12FINDING_CLASS_VULN\x10\x01\x12\x15\n" +
+	"\x11FINDING_CLASS_PSA\x10\x02*p\n" +
 	"\n" +
 	"Transition\x12\x1a\n" +
 	"\x16TRANSITION_UNSPECIFIED\x10\x00\x12\x15\n" +
@@ -856,40 +884,44 @@ var file_pratique_v1_finding_proto_goTypes = []any{
 	(*State)(nil),                 // 6: pratique.v1.State
 	nil,                           // 7: pratique.v1.State.ResolvedEntry
 	(*Platform)(nil),              // 8: pratique.v1.Platform
-	(Severity)(0),                 // 9: pratique.v1.Severity
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(Cause)(0),                    // 11: pratique.v1.Cause
-	(*Database)(nil),              // 12: pratique.v1.Database
-	(*Engine)(nil),                // 13: pratique.v1.Engine
-	(Outcome)(0),                  // 14: pratique.v1.Outcome
+	(*Workload)(nil),              // 9: pratique.v1.Workload
+	(Severity)(0),                 // 10: pratique.v1.Severity
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*PodSecurity)(nil),           // 12: pratique.v1.PodSecurity
+	(Cause)(0),                    // 13: pratique.v1.Cause
+	(*Database)(nil),              // 14: pratique.v1.Database
+	(*Engine)(nil),                // 15: pratique.v1.Engine
+	(Outcome)(0),                  // 16: pratique.v1.Outcome
 }
 var file_pratique_v1_finding_proto_depIdxs = []int32{
 	8,  // 0: pratique.v1.Asset.platform:type_name -> pratique.v1.Platform
-	0,  // 1: pratique.v1.Finding.class:type_name -> pratique.v1.FindingClass
-	9,  // 2: pratique.v1.Finding.severity:type_name -> pratique.v1.Severity
-	10, // 3: pratique.v1.Finding.first_seen:type_name -> google.protobuf.Timestamp
-	10, // 4: pratique.v1.Finding.changed:type_name -> google.protobuf.Timestamp
-	3,  // 5: pratique.v1.Delta.asset:type_name -> pratique.v1.Asset
-	1,  // 6: pratique.v1.Delta.transition:type_name -> pratique.v1.Transition
-	4,  // 7: pratique.v1.Delta.finding:type_name -> pratique.v1.Finding
-	4,  // 8: pratique.v1.Delta.old:type_name -> pratique.v1.Finding
-	2,  // 9: pratique.v1.Delta.resolution:type_name -> pratique.v1.Resolution
-	11, // 10: pratique.v1.Delta.cause:type_name -> pratique.v1.Cause
-	12, // 11: pratique.v1.Delta.database:type_name -> pratique.v1.Database
-	13, // 12: pratique.v1.Delta.engine:type_name -> pratique.v1.Engine
-	10, // 13: pratique.v1.Delta.at:type_name -> google.protobuf.Timestamp
-	3,  // 14: pratique.v1.State.asset:type_name -> pratique.v1.Asset
-	12, // 15: pratique.v1.State.database:type_name -> pratique.v1.Database
-	4,  // 16: pratique.v1.State.open:type_name -> pratique.v1.Finding
-	7,  // 17: pratique.v1.State.resolved:type_name -> pratique.v1.State.ResolvedEntry
-	5,  // 18: pratique.v1.State.pending:type_name -> pratique.v1.Delta
-	14, // 19: pratique.v1.State.outcome:type_name -> pratique.v1.Outcome
-	10, // 20: pratique.v1.State.updated:type_name -> google.protobuf.Timestamp
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	9,  // 1: pratique.v1.Asset.workload:type_name -> pratique.v1.Workload
+	0,  // 2: pratique.v1.Finding.class:type_name -> pratique.v1.FindingClass
+	10, // 3: pratique.v1.Finding.severity:type_name -> pratique.v1.Severity
+	11, // 4: pratique.v1.Finding.first_seen:type_name -> google.protobuf.Timestamp
+	11, // 5: pratique.v1.Finding.changed:type_name -> google.protobuf.Timestamp
+	12, // 6: pratique.v1.Finding.pod_security:type_name -> pratique.v1.PodSecurity
+	3,  // 7: pratique.v1.Delta.asset:type_name -> pratique.v1.Asset
+	1,  // 8: pratique.v1.Delta.transition:type_name -> pratique.v1.Transition
+	4,  // 9: pratique.v1.Delta.finding:type_name -> pratique.v1.Finding
+	4,  // 10: pratique.v1.Delta.old:type_name -> pratique.v1.Finding
+	2,  // 11: pratique.v1.Delta.resolution:type_name -> pratique.v1.Resolution
+	13, // 12: pratique.v1.Delta.cause:type_name -> pratique.v1.Cause
+	14, // 13: pratique.v1.Delta.database:type_name -> pratique.v1.Database
+	15, // 14: pratique.v1.Delta.engine:type_name -> pratique.v1.Engine
+	11, // 15: pratique.v1.Delta.at:type_name -> google.protobuf.Timestamp
+	3,  // 16: pratique.v1.State.asset:type_name -> pratique.v1.Asset
+	14, // 17: pratique.v1.State.database:type_name -> pratique.v1.Database
+	4,  // 18: pratique.v1.State.open:type_name -> pratique.v1.Finding
+	7,  // 19: pratique.v1.State.resolved:type_name -> pratique.v1.State.ResolvedEntry
+	5,  // 20: pratique.v1.State.pending:type_name -> pratique.v1.Delta
+	16, // 21: pratique.v1.State.outcome:type_name -> pratique.v1.Outcome
+	11, // 22: pratique.v1.State.updated:type_name -> google.protobuf.Timestamp
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_pratique_v1_finding_proto_init() }
@@ -900,6 +932,7 @@ func file_pratique_v1_finding_proto_init() {
 	file_pratique_v1_database_proto_init()
 	file_pratique_v1_event_proto_init()
 	file_pratique_v1_image_proto_init()
+	file_pratique_v1_manifest_proto_init()
 	file_pratique_v1_report_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -180,7 +180,7 @@ func (x *LayerCounts) GetAnalysed() int32 {
 // The outcome of one evaluation: clean ones and failed ones too.
 //
 // Stream SCANS, subject `pratique.scan.v1.<outcome>.<scope…>.<leaf>` with scope and leaf as in Delta;
-// the track token of an image without an asset is its digest. At least once; the message id is the
+// the track token of an image without an asset is its digest, and a workload has no reference. At least once; the message id is the
 // scan's id.
 type Scan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
