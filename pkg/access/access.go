@@ -63,6 +63,9 @@ func Of(root string, r Role) (Permissions, error) {
 		return Permissions{}, fmt.Errorf("access: %w: %q; there are %s", ErrRole, r, names(Roles))
 	}
 	grant(g)
+	if r != Admin && r != Monitor {
+		g.keys("settings") // is the installation provisioned?
+	}
 	return g.permissions(), nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,11 +40,18 @@ type queue struct {
 	attempts bool       // count attempts that never end
 }
 
+// consumers are those that the queue takes from: a process may not make another's.
+func (q queue) consumers() []consumer {
+	return slices.DeleteFunc(consumers(q.pools), func(c consumer) bool {
+		return c.stream != q.stream || !slices.ContainsFunc(q.lanes, func(names []string) bool { return slices.Contains(names, c.name) })
+	})
+}
+
 // handler handles the body of one message.
 type handler func(ctx context.Context, body []byte, d Delivery) error
 
-// ConsumeEvents hands every event to h, at most slots at a time, until ctx ends; then it waits for the
-// running handlers, whose contexts end Config.Drain later, and returns nil.
+// ConsumeEvents hands every event of a registry to h, at most slots at a time, until ctx ends; then it
+// waits for the running handlers, whose contexts end Config.Drain later, and returns nil.
 //
 // What an error of h does to its message, here and in the other Consume methods: nil acknowledges;
 // ErrBusy and errors of kind reason.Retry hand it back with a delay; reason.Refuse and reason.Poison
@@ -53,7 +61,7 @@ type handler func(ctx context.Context, body []byte, d Delivery) error
 func (b *Bus) ConsumeEvents(ctx context.Context, slots int, h func(context.Context, event.Event, Delivery) error) error {
 	q := queue{
 		stream: streamEvents, op: streamEvents, service: "layercache",
-		lanes: [][]string{{consumerEvents}}, pools: b.cfg.Pools, wake: b.subject("wake", "event", ">"),
+		lanes: [][]string{{consumerEvents}}, pools: b.cfg.Pools, wake: b.subject("wake", "event", string(event.KindImage), ">"),
 	}
 	return b.consume(ctx, q, slots, decoded(wire.DecodeEvent, h))
 }
@@ -110,7 +118,10 @@ func decoded[T any](decode func([]byte) (T, error), h func(context.Context, T, D
 // be before the consumer counts the message: the first look then finds nothing.
 var lookAgain = []time.Duration{2 * time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond}
 
-// Queues are what can be worked on, as Health hears of them.
+// QueueManifests is what ConsumeManifests takes from, as Health hears of it.
+const QueueManifests = streamEvents + ".manifest"
+
+// Queues are what layercache and scanner work on, as Health hears of them.
 func Queues() []string {
 	return []string{streamEvents, job{kind: kindImage}.op(), job{kind: kindLayer}.op(), job{kind: kindMatch}.op()}
 }
@@ -219,7 +230,7 @@ func (b *Bus) report(queue string, state error) {
 // ackWait is the shortest AckWait of a queue's consumers as they are in the server, whoever made them:
 // heartbeats must be faster.
 func (b *Bus) ackWait(ctx context.Context, q queue) (time.Duration, error) {
-	if err := b.provisionConsumers(ctx, q.pools); err != nil {
+	if err := b.provisionConsumers(ctx, q.consumers()); err != nil {
 		return 0, err
 	}
 	shortest := b.cfg.AckWait

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,40 @@ func metadata() map[string]string { return map[string]string{metadataSchema: str
 // provisionAttempts bounds the retries after losing a race with another replica: each round somebody
 // made progress.
 const provisionAttempts = 10
+
+// settingProvisioned holds the highest schema that was provisioned whole.
+const settingProvisioned = "provisioned"
+
+// ErrNotProvisioned: the streams of this release are not there, or not all of them.
+var ErrNotProvisioned = errors.New("bus: the streams of this release are not there yet; whoever may makes them at its start: layercache, or `pratique up`")
+
+// Await answers nil when the streams, buckets and consumers of this release are there: what a process
+// asks that may not Provision. ErrNotProvisioned otherwise.
+func (b *Bus) Await(ctx context.Context) error {
+	done, err := b.provisioned(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrBucketNotFound), err == nil && done < schema:
+		return ErrNotProvisioned
+	default:
+		return err
+	}
+}
+
+// provisioned reads the highest schema that was provisioned whole; 0 when none was.
+func (b *Bus) provisioned(ctx context.Context) (int, error) {
+	value, err := b.Setting(ctx, settingProvisioned)
+	if errors.Is(err, ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		return 0, nil //nolint:nilerr // nobody of ours wrote that
+	}
+	return n, nil
+}
 
 // Provision makes every stream, bucket and consumer that is missing, and updates those that were made
 // with a lower schema. Everything else is left alone: an operator's changed limit stays, and so does
@@ -33,13 +68,19 @@ func (b *Bus) Provision(ctx context.Context) error {
 	if err := all.Wait(); err != nil {
 		return err
 	}
-	return b.provisionConsumers(ctx, b.cfg.Pools)
+	if err := b.provisionConsumers(ctx, consumers(b.cfg.Pools)); err != nil {
+		return err
+	}
+	if done, err := b.provisioned(ctx); err != nil || done >= schema {
+		return err
+	}
+	return b.PutSetting(ctx, settingProvisioned, strconv.Itoa(schema))
 }
 
-// provisionConsumers makes the consumers of EVENTS and WORK for some pools.
-func (b *Bus) provisionConsumers(ctx context.Context, pools []string) error {
+// provisionConsumers makes those of some consumers that are missing.
+func (b *Bus) provisionConsumers(ctx context.Context, some []consumer) error {
 	all, ctx := provisioners(ctx)
-	for _, c := range consumers(pools) {
+	for _, c := range some {
 		all.Go(func() error {
 			cfg := b.consumerConfig(c)
 			err := b.provision(ctx, func() error { return b.ensureConsumer(ctx, b.name(c.stream), cfg) })
@@ -104,7 +145,7 @@ func (b *Bus) ensureConsumer(ctx context.Context, stream string, want jetstream.
 	if schemaOf(have.Metadata) >= schema {
 		return nil
 	}
-	if have.FilterSubject == want.FilterSubject {
+	if covers(have.FilterSubject, want.FilterSubject) {
 		return b.do(ctx, "update "+stream+" "+want.Durable, func(ctx context.Context) error {
 			_, err := b.js.UpdateConsumer(ctx, stream, want)
 			return err
@@ -119,6 +160,24 @@ func (b *Bus) ensureConsumer(ctx context.Context, stream string, want jetstream.
 		return err
 	}
 	return b.createConsumer(ctx, stream, want)
+}
+
+// covers tells whether every subject of the narrow filter is one of the wide filter. A consumer whose
+// filter becomes narrower has not passed over anything that it should still see, so it keeps its
+// position: on EVENTS a new one would hand out everything that is kept.
+func covers(wide, narrow string) bool {
+	w, n := strings.Split(wide, "."), strings.Split(narrow, ".")
+	for i, token := range w {
+		switch {
+		case i >= len(n):
+			return false
+		case token == ">":
+			return true
+		case token != n[i] && (token != "*" || n[i] == ">"):
+			return false
+		}
+	}
+	return len(w) == len(n)
 }
 
 func (b *Bus) createConsumer(ctx context.Context, stream string, want jetstream.ConsumerConfig) error {

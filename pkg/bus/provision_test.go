@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
@@ -104,4 +105,25 @@ func TestProvisionReplacesAConsumerWithAnotherFilter(t *testing.T) {
 		})
 	})
 	receive(t, "the image job", got)
+}
+
+func TestAwait(t *testing.T) {
+	nc := bustest.Start(t)
+	b, err := bus.New(nc, bus.Config{MaxBytes: 64 << 20}, bus.Options{Logger: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	if err := b.Await(t.Context()); !errors.Is(err, bus.ErrNotProvisioned) {
+		t.Fatalf("on an empty server: %v", err)
+	}
+	must(t, b.Provision(t.Context()))
+	must(t, b.Await(t.Context()))
+	must(t, b.PutSetting(t.Context(), "provisioned", "0"))
+	if err := b.Await(t.Context()); !errors.Is(err, bus.ErrNotProvisioned) {
+		t.Fatalf("on what an older release provisioned: %v", err)
+	}
+	must(t, b.PutSetting(t.Context(), "provisioned", "1000"))
+	must(t, b.Await(t.Context()))
+	must(t, b.Provision(t.Context()))
+	if v, err := b.Setting(t.Context(), "provisioned"); err != nil || v != "1000" {
+		t.Errorf("an older release took the number back to %q, %v", v, err)
+	}
 }

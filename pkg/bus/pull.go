@@ -123,7 +123,7 @@ func (p *puller) revive(ctx context.Context, cause error) {
 	if !errors.Is(cause, nats.ErrNoResponders) {
 		return
 	}
-	if err := p.b.provisionConsumers(ctx, p.q.pools); err != nil {
+	if err := p.b.provisionConsumers(ctx, p.q.consumers()); err != nil {
 		log.WarnContext(ctx, "recreate consumers failed", slog.Any("error", err))
 	}
 }
