@@ -71,25 +71,6 @@ func New(client redis.UniversalClient, opts Options) *Store {
 	return &Store{client: client, opts: opts.withDefaults()}
 }
 
-// Connect makes a client for an address, "redis://[user:password@]host:port/[database]" ("rediss" with TLS),
-// that gives up quickly: the client library's own patience with a server that is away is longer than a
-// read of the durable store takes. It does not connect yet.
-func Connect(address string) (*redis.Client, error) {
-	opts, err := redis.ParseURL(address)
-	var unparsed *url.Error
-	if errors.As(err, &unparsed) {
-		err = unparsed.Err // the rest repeats the address, password included
-	}
-	if err != nil {
-		return nil, fmt.Errorf("redisfacts: %w; want redis://[user:password@]host:port/[database]", err)
-	}
-	opts.DialTimeout, opts.DialerRetries = time.Second, 1
-	opts.ReadTimeout, opts.WriteTimeout = time.Second, time.Second
-	opts.MaxRetries = 1
-	opts.ContextTimeoutEnabled = true
-	return redis.NewClient(opts), nil
-}
-
 // key joins fields, one to one.
 func (s *Store) key(fields ...string) string {
 	escaped := make([]string, len(fields))

@@ -176,12 +176,31 @@ func TestAwayIsRetry(t *testing.T) {
 	}
 }
 
-func TestConnectRefusesWhatIsNoAddress(t *testing.T) {
-	for _, address := range []string{"", "localhost:6379", "http://localhost", "redis://localhost/x", "redis://me:hunter2@local host"} {
-		if _, err := redisfacts.Connect(address); err == nil {
-			t.Errorf("%q was taken", address)
-		} else if strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("the password is in the error: %v", err)
+func TestConfigNamesWhatIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		config redisfacts.Config
+		paths  string
+	}{
+		"nothing":               {redisfacts.Config{}, ""},
+		"plain":                 {redisfacts.Config{URL: "redis://localhost:6379/1"}, ""},
+		"all of it":             {redisfacts.Config{URL: "rediss://localhost", Username: "me", PasswordFile: "f", CA: "ca", Cert: "c", Key: "k"}, ""},
+		"no server":             {redisfacts.Config{PasswordFile: "f"}, "url"},
+		"no scheme":             {redisfacts.Config{URL: "localhost:6379"}, "url"},
+		"another scheme":        {redisfacts.Config{URL: "http://localhost"}, "url"},
+		"no number":             {redisfacts.Config{URL: "redis://localhost/x"}, "url"},
+		"a password":            {redisfacts.Config{URL: "redis://me:hunter2@localhost"}, "url"},
+		"a password elsewhere":  {redisfacts.Config{URL: "redis://localhost?password=hunter2"}, "url"},
+		"a host with a space":   {redisfacts.Config{URL: "redis://me:hunter2@local host"}, "url"},
+		"a user alone":          {redisfacts.Config{URL: "redis://localhost", Username: "me"}, "passwordFile"},
+		"half a certificate":    {redisfacts.Config{URL: "rediss://localhost", Cert: "c"}, "cert"},
+		"an authority for what": {redisfacts.Config{URL: "redis://localhost", CA: "ca"}, "url"},
+	} {
+		err := c.config.Validate()
+		if (err == nil) != (c.paths == "") || err != nil && !strings.HasPrefix(err.Error(), c.paths+": ") {
+			t.Errorf("%s: %v, want %s", name, err, c.paths)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the password is in the error: %v", name, err)
 		}
 	}
 }

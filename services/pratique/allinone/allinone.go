@@ -13,13 +13,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/facts"
-	"github.com/pratique-sec/pratique/pkg/facts/busfacts"
-	"github.com/pratique-sec/pratique/pkg/facts/front"
+	"github.com/pratique-sec/pratique/pkg/facts/factstore"
 	"github.com/pratique-sec/pratique/pkg/facts/redisfacts"
 	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/pkg/registry"
@@ -43,13 +41,13 @@ type Config struct {
 	Registries registry.Config  // the zero value allows none
 	Platforms  []image.Platform // of an index; linux/amd64 when empty
 
-	API        string        // address of ingest; "" is a free port of 127.0.0.1
-	TokenFiles []string      // for the API; none: only this machine is answered
-	NATS       string        // address on which others on this machine reach NATS, "127.0.0.1:0"; "": nobody does
-	Redis      string        // URL of a Redis in front of the facts; "": none
-	Database   string        // vulnerability database to load at the start, folder or archive; "": none
-	JavaIndex  string        // the same for jars
-	GiveUp     time.Duration // how long a registry may not answer; 0: the services' default, a day
+	API        string            // address of ingest; "" is a free port of 127.0.0.1
+	TokenFiles []string          // for the API; none: only this machine is answered
+	NATS       string            // address on which others on this machine reach NATS, "127.0.0.1:0"; "": nobody does
+	Redis      redisfacts.Config // in front of the facts; the zero value: none
+	Database   string            // vulnerability database to load at the start, folder or archive; "": none
+	JavaIndex  string            // the same for jars
+	GiveUp     time.Duration     // how long a registry may not answer; 0: the services' default, a day
 	Version    string
 }
 
@@ -67,10 +65,8 @@ func (c Config) Validate() error {
 			errs = append(errs, err)
 		}
 	}
-	if c.Redis != "" {
-		if _, err := redisOptions(c.Redis); err != nil {
-			errs = append(errs, err)
-		}
+	if err := c.Redis.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("redis: %w", err))
 	}
 	if _, err := registry.New(c.Registries, registry.Options{}); err != nil {
 		errs = append(errs, fmt.Errorf("registries: %w", err))
@@ -80,14 +76,6 @@ func (c Config) Validate() error {
 
 func (c Config) ingest() ingest.Config {
 	return ingest.Config{Listen: c.API, TokenFiles: c.TokenFiles}
-}
-
-func redisOptions(url string) (*redis.Options, error) {
-	opts, err := redis.ParseURL(url)
-	if err != nil {
-		return nil, fmt.Errorf("redis: %w; want redis://[user:password@]host:port/[database]", err)
-	}
-	return opts, nil
 }
 
 // Deps are what the whole is given beside its configuration. Only Logger is required.
@@ -146,11 +134,11 @@ func Run(ctx context.Context, cfg Config, d Deps, body func(context.Context, *Sy
 	if err := load(ctx, b, s, cfg, d.Logger); err != nil {
 		return err
 	}
-	store, closeStore, err := factStore(cfg.Redis, b, d)
+	store, closeStore, err := factstore.Open(b, cfg.Redis, d.Logger, d.Registerer)
 	if err != nil {
 		return err
 	}
-	defer closeStore()
+	defer func() { err = errors.Join(err, closeStore()) }()
 	eng, err := engine.New(engine.Config{Dir: s.path(engineFolder), TempDir: s.path(workFolder), Version: cfg.Version, Logger: d.Logger, Now: d.Now})
 	if err != nil {
 		return err
@@ -215,32 +203,6 @@ func load(ctx context.Context, b *bus.Bus, s *state, cfg Config, log *slog.Logge
 		log.InfoContext(ctx, "database loaded", slog.String("kind", string(of.kind)), slog.String("digest", p.Digest))
 	}
 	return nil
-}
-
-// factStore is the layer facts' store: JetStream, with Redis in front where there is one.
-func factStore(url string, b *bus.Bus, d Deps) (facts.Store, func(), error) {
-	durable := busfacts.New(b)
-	if url == "" {
-		return durable, func() {}, nil
-	}
-	opts, err := redisOptions(url)
-	if err != nil {
-		return nil, nil, err
-	}
-	client := redis.NewClient(opts)
-	leave := func() {
-		if err := client.Close(); err != nil {
-			d.Logger.Warn("close redis failed", slog.Any("error", err))
-		}
-	}
-	store := front.New(redisfacts.New(client, redisfacts.Options{Logger: d.Logger}), durable, d.Logger)
-	if d.Registerer != nil {
-		if err := d.Registerer.Register(store); err != nil {
-			leave()
-			return nil, nil, fmt.Errorf("register metrics of the fact store: %w", err)
-		}
-	}
-	return store, leave, nil
 }
 
 // services builds one of each. api is where ingest listens.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
+	"github.com/pratique-sec/pratique/pkg/facts/redisfacts"
 	"github.com/pratique-sec/pratique/pkg/registry"
 	"github.com/pratique-sec/pratique/pkg/service"
 )
@@ -179,7 +180,7 @@ func TestRunNamesWhatIsWrong(t *testing.T) {
 		want string
 	}{
 		"nats":     {Config{NATS: "0.0.0.0:1"}, "only loopback"},
-		"redis":    {Config{Redis: "http://x"}, "redis://"},
+		"redis":    {Config{Redis: redisfacts.Config{URL: "http://x"}}, "redis://"},
 		"database": {Config{Database: t.TempDir()}, "load vulndb"},
 		"host":     {Config{Registries: registry.Config{Hosts: map[string]registry.Host{"https://x": {}}}}, "hosts"},
 		"api":      {Config{API: "0.0.0.0:0"}, "token files"},

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pratique-sec/pratique/pkg/facts/redisfacts"
 	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/pkg/reason"
 	"github.com/pratique-sec/pratique/pkg/registry"
@@ -27,9 +28,10 @@ type upCmd struct {
 	InsecureRegistry []string `help:"The same, over plain HTTP and with any certificate (repeatable)." placeholder:"HOST"`
 	Platform         []string `help:"Platforms of an index to scan (repeatable)." placeholder:"OS/ARCH" default:"linux/amd64"`
 
-	DB     string `name:"db" help:"Vulnerability database to load at the start ('pratique db load' loads one later)." placeholder:"DIR|TAR"`
-	JavaDB string `name:"java-db" help:"Java index to load at the start." placeholder:"DIR|TAR"`
-	Redis  string `help:"Redis in front of the layer facts, as in redis://host:6379." placeholder:"URL"`
+	DB                string `name:"db" help:"Vulnerability database to load at the start ('pratique db load' loads one later)." placeholder:"DIR|TAR"`
+	JavaDB            string `name:"java-db" help:"Java index to load at the start." placeholder:"DIR|TAR"`
+	Redis             string `help:"Redis in front of the layer facts, as in redis://host:6379." placeholder:"URL"`
+	RedisPasswordFile string `help:"File with the password of --redis." placeholder:"FILE"`
 
 	Listen     string   `help:"Address of the HTTP API and of notifications (ingest)." default:"127.0.0.1:8420"`
 	TokenFile  []string `help:"File with the tokens that open the API, one a line (repeatable); needed beyond this machine." placeholder:"FILE"`
@@ -91,7 +93,8 @@ var errStarting = errors.New("starting")
 
 func (c *upCmd) config(r *runner) (allinone.Config, error) {
 	cfg := allinone.Config{
-		State: c.State, API: c.Listen, TokenFiles: c.TokenFile, NATS: c.NATSListen, Redis: c.Redis,
+		State: c.State, API: c.Listen, TokenFiles: c.TokenFile, NATS: c.NATSListen,
+		Redis:    redisfacts.Config{URL: c.Redis, PasswordFile: c.RedisPasswordFile},
 		Database: c.DB, JavaIndex: c.JavaDB, Version: r.Version,
 		Registries: registry.Config{Hosts: map[string]registry.Host{}, DockerConfig: dockerConfig(r.Getenv)},
 	}

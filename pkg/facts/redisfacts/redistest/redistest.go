@@ -62,7 +62,7 @@ func Start(t testing.TB) *Server {
 	case <-time.After(ready):
 		t.Fatal("redistest: server is not ready")
 	}
-	if s.Client, err = redisfacts.Connect("unix://" + socket); err != nil {
+	if s.Client, err = redisfacts.Connect(redisfacts.Config{URL: "unix://" + socket}); err != nil {
 		t.Fatalf("redistest: %v", err)
 	}
 	t.Cleanup(func() { _ = s.Client.Close() })
