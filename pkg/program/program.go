@@ -62,7 +62,12 @@ type Service struct {
 }
 
 // Identity of a binary. Version and commit are stamped by the build.
-type Identity struct{ Name, Help, Version, Commit string }
+type Identity struct {
+	Name, Help, Version, Commit string
+	// Provisions is set of the one that makes streams, buckets and consumers; the others wait until they are
+	// there, and need no permission to make any.
+	Provisions bool
+}
 
 type flags struct {
 	Config      string           `help:"Configuration file (YAML)." type:"path" placeholder:"FILE" env:"${variable}"`
@@ -202,7 +207,7 @@ func live(ctx context.Context, id Identity, w World, c Configuration, read func(
 	if kit.Bus, err = openBus(nc, shared, kit); err != nil {
 		return err
 	}
-	if err := provision(ctx, kit); err != nil {
+	if err := provision(ctx, id, kit); err != nil {
 		return unlessTold(ctx, err)
 	}
 	s, err := c.Start(ctx, kit)
@@ -236,9 +241,13 @@ func openBus(nc *nats.Conn, c *Common, kit Kit) (*bus.Bus, error) {
 const provisionRetry = time.Second
 
 // provision waits for NATS and the streams: a process that starts before its server is no mistake.
-func provision(ctx context.Context, kit Kit) error {
+func provision(ctx context.Context, id Identity, kit Kit) error {
+	prepare := kit.Bus.Await
+	if id.Provisions {
+		prepare = kit.Bus.Provision
+	}
 	for said := ""; ; {
-		err := kit.Bus.Provision(ctx)
+		err := prepare(ctx)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}

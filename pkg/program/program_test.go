@@ -110,7 +110,7 @@ func next(t *testing.T, events <-chan string, want string) {
 	}
 }
 
-var identity = program.Identity{Name: "pratique-fake", Version: "v1", Commit: "abc"}
+var identity = program.Identity{Name: "pratique-fake", Version: "v1", Commit: "abc", Provisions: true}
 
 func TestLife(t *testing.T) {
 	file, events := filepath.Join(t.TempDir(), "fake.yaml"), make(chan string, 8)
