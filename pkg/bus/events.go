@@ -6,7 +6,9 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pratique-sec/pratique/pkg/compact"
 	"github.com/pratique-sec/pratique/pkg/event"
+	"github.com/pratique-sec/pratique/pkg/reason"
 	"github.com/pratique-sec/pratique/pkg/wire"
 )
 
@@ -18,7 +20,12 @@ func (b *Bus) PublishEvent(ctx context.Context, e event.Event) (uint64, error) {
 		return 0, fmt.Errorf("bus: event: %w", err)
 	}
 	subject := b.subject("event", Token(string(e.Kind)), Token(e.Source), Token(string(e.Action)))
-	ack, err := b.publish(ctx, streamEvents, message(ctx, subject, wire.TypeEvent, body), jetstream.WithMsgID(e.ID))
+	m := message(ctx, subject, wire.TypeEvent, body)
+	if e.Kind == event.KindManifest {
+		m.Data = compact.Pack(body)
+		m.Header.Set(headerEncoding, encodingZstd)
+	}
+	ack, err := b.publish(ctx, streamEvents, m, jetstream.WithMsgID(e.ID))
 	if err != nil {
 		return 0, storeError("publish event", err)
 	}
@@ -31,5 +38,25 @@ func (b *Bus) Event(ctx context.Context, seq uint64) (event.Event, error) {
 	if err != nil {
 		return event.Event{}, err
 	}
-	return wire.DecodeEvent(raw.Data)
+	return decodeEvent(raw.Data)
+}
+
+// ConsumeManifests hands every event of posted manifests to h, as ConsumeEvents does those of registries.
+func (b *Bus) ConsumeManifests(ctx context.Context, slots int, h func(context.Context, event.Event, Delivery) error) error {
+	q := queue{
+		stream: streamEvents, op: QueueManifests, service: "psaauditor",
+		lanes: [][]string{{consumerManifests}}, pools: b.cfg.Pools, wake: b.subject("wake", "event", string(event.KindManifest), ">"),
+	}
+	return b.consume(ctx, q, slots, decoded(decodeEvent, h))
+}
+
+// decodeEvent reads an event that is packed, or that is not: nothing else begins as a zstd frame does.
+func decodeEvent(body []byte) (event.Event, error) {
+	if compact.Packed(body) {
+		var err error
+		if body, err = compact.Unpack(body); err != nil {
+			return event.Event{}, reason.Refusef(reason.Malformed, "%w", err)
+		}
+	}
+	return wire.DecodeEvent(body)
 }

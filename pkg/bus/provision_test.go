@@ -57,8 +57,8 @@ func TestProvisionUpdatesOnlyWhatIsOlder(t *testing.T) {
 	}{
 		{"made by hand", "", true},
 		{"made by an older release", "0", true},
-		{"made by this release, limit changed since", "1", false},
-		{"made by a newer release", "2", false},
+		{"made by this release, limit changed since", "2", false},
+		{"made by a newer release", "3", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			nc := bustest.Start(t)

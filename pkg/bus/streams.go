@@ -5,13 +5,14 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/work"
 )
 
 // schema is the number of the layout below. A stream or consumer in the server carries the number it
 // was made with, and is updated only by a higher one: an old replica must not undo a new one's work.
 // Raise it with every change of the tables.
-const schema = 1
+const schema = 2
 
 // Names of streams, buckets and object stores, before Bus.name.
 const (
@@ -29,9 +30,11 @@ const (
 	bucketFailures = "failures"
 	bucketTracks   = "tracks"
 	bucketImages   = "images"
+	bucketSources  = "sources"
 	bucketFates    = "fates"
 	bucketAttempts = "attempts"
 	bucketSettings = "settings"
+	bucketBreakers = "breakers"
 
 	objectsDatabases = "vulndb"
 	objectsReports   = "reports"
@@ -89,9 +92,11 @@ var buckets = []bucket{
 	{name: bucketFailures, full: dropOldest, maxBytes: 256 << 20, maxAge: 6 * time.Hour},
 	{name: bucketTracks, full: refuses, maxBytes: 1 << 30},
 	{name: bucketImages, full: refuses},
+	{name: bucketSources, full: dropOldest, maxBytes: 1 << 30},
 	{name: bucketFates, full: dropOldest, maxBytes: 1 << 30, maxAge: 7 * day},
 	{name: bucketAttempts, full: dropOldest, maxBytes: 64 << 20, maxAge: day},
 	{name: bucketSettings, full: refuses, maxBytes: 16 << 20},
+	{name: bucketBreakers, full: dropOldest, maxBytes: 16 << 20, maxAge: day},
 }
 
 // An object loses its oldest chunks first when its store drops: a reader finds it damaged and treats
@@ -109,11 +114,17 @@ type consumer struct {
 	filter       string // below the root
 }
 
-// consumerEvents is the only consumer of EVENTS.
-const consumerEvents = "layercache"
+// Consumers of EVENTS, one for each kind of event, named for who takes from them.
+const (
+	consumerEvents    = "layercache"
+	consumerManifests = "psaauditor"
+)
 
 func consumers(pools []string) []consumer {
-	all := []consumer{{streamEvents, consumerEvents, "event.>"}}
+	all := []consumer{
+		{streamEvents, consumerEvents, "event." + string(event.KindImage) + ".>"},
+		{streamEvents, consumerManifests, "event." + string(event.KindManifest) + ".>"},
+	}
 	for _, lane := range work.Lanes {
 		all = append(all,
 			consumer{streamWork, imageConsumer(lane), "work." + string(lane) + ".image.*"},
