@@ -41,6 +41,15 @@ func goodPlatformPart(s string) bool {
 // String is "linux/arm64/v8"; "" of the zero value.
 func (p Platform) String() string { return p.join("/") }
 
+// UnmarshalText reads what ParsePlatform does.
+func (p *Platform) UnmarshalText(text []byte) (err error) {
+	*p, err = ParsePlatform(string(text))
+	return err
+}
+
+// MarshalText writes String.
+func (p Platform) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
 // Token is "linux-arm64-v8", as it stands in subjects and keys; "" of the zero value.
 func (p Platform) Token() string { return p.join("-") }
 

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/facts"
 	"github.com/pratique-sec/pratique/pkg/image"
@@ -45,6 +46,8 @@ type Config struct {
 	GiveUp time.Duration
 	// BusCheck is how often streams and consumers are looked at, to tell of full and changed ones (5 min).
 	BusCheck time.Duration
+	// Breaker says when registries that fail are left alone.
+	Breaker breaker.Config
 	// Version of Pratique, for the reports on images that were refused.
 	Version string
 }
@@ -74,6 +77,25 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Validate names every field that is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	for name, n := range map[string]int{"eventSlots": c.EventSlots, "heldImages": c.HeldImages} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d; want a positive number, or 0 for the default", name, n))
+		}
+	}
+	for name, d := range map[string]time.Duration{"recheck": c.Recheck, "giveUp": c.GiveUp, "busCheck": c.BusCheck} {
+		if d < 0 {
+			errs = append(errs, fmt.Errorf("%s: %v; want a positive duration, or 0s for the default", name, d))
+		}
+	}
+	if _, err := track.Parse(c.Patterns); err != nil {
+		errs = append(errs, fmt.Errorf("patterns: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
 // Deps are what the service stands on. Bus, Registry, Facts and Logger are required.
 type Deps struct {
 	Bus        Bus
@@ -90,7 +112,8 @@ type Service struct {
 	cfg      Config
 	patterns track.Patterns
 	bus      Bus
-	registry Registry
+	registry Registry // guarded by gate
+	gate     *breaker.Gate
 	join     *join.Join
 	tracks   tracks
 	analysis *analysis
@@ -102,6 +125,9 @@ type Service struct {
 
 // New checks the configuration and builds a service. It sends nothing.
 func New(cfg Config, d Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("layercache: %w", err)
+	}
 	cfg = cfg.withDefaults()
 	patterns := track.Default()
 	if cfg.Patterns != nil {
@@ -120,13 +146,16 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if d.Tracer == nil {
 		d.Tracer = otel.GetTracerProvider()
 	}
+	gate := breaker.NewGate(cfg.Breaker, d.Bus, d.Now, d.Logger)
+	guard := guarded{registry: d.Registry, gate: gate}
 	return &Service{
 		cfg:      cfg,
 		patterns: patterns,
 		bus:      d.Bus,
-		registry: d.Registry,
+		registry: guard,
+		gate:     gate,
 		join: join.New(join.Config{
-			Store: d.Facts, Queue: layerQueue{d.Bus}, Blobs: d.Registry,
+			Store: d.Facts, Queue: layerQueue{d.Bus}, Blobs: guard,
 			Recheck: cfg.Recheck, Now: d.Now, Logger: d.Logger,
 		}),
 		tracks:   tracks{store: d.Bus, now: d.Now},
@@ -138,8 +167,8 @@ func New(cfg Config, d Deps) (*Service, error) {
 	}, nil
 }
 
-// Run works until ctx ends, and then hands back what it holds. It returns nil at the end of ctx, else
-// the error that stopped it.
+// Run works until ctx ends. Then it takes nothing more, hands back the images that wait, and finishes
+// what it is at within the bus's Drain. It returns nil at the end of ctx, else the error that stopped it.
 func (s *Service) Run(ctx context.Context) error {
 	// Before any image is planned: a notice that comes first is then never missed.
 	stop, err := s.bus.Notices(ctx, s.join.Notice, s.join.Gap)
@@ -159,8 +188,8 @@ func (s *Service) Run(ctx context.Context) error {
 	run("watch analysis", func() error {
 		return s.bus.WatchSetting(ctx, "analysis."+s.cfg.Pool, s.analysis.set)
 	})
-	run("watch the bus", func() error { return s.watchBus(ctx) })
-	run("re-match", func() error { return s.rematch(ctx) })
+	run("watch registries", func() error { return s.gate.Run(ctx) })
+	run("lead", func() error { return s.bus.Lead(ctx, role, s.lead) })
 	run("consume events", func() error {
 		return s.bus.ConsumeEvents(ctx, s.cfg.EventSlots, s.handleEvent)
 	})

@@ -9,6 +9,7 @@ package scanner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/report"
 	"github.com/pratique-sec/pratique/pkg/vulndb"
 	"github.com/pratique-sec/pratique/pkg/work"
@@ -33,6 +35,8 @@ type Config struct {
 	// PoisonAfter is how many attempts may have ended with their process before a job is refused as
 	// poison (5).
 	PoisonAfter int
+	// Breaker says when registries that fail are left alone.
+	Breaker breaker.Config
 	// GiveUp is how long a job may fail in a way that could pass before it is refused (24 h).
 	GiveUp time.Duration
 	// ForeignAfter is how long a layer job for scanners of another version is handed back before it is
@@ -77,6 +81,24 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Validate names every field that is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	for name, n := range map[string]int{"layerSlots": c.LayerSlots, "matchSlots": c.MatchSlots, "poisonAfter": c.PoisonAfter} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d; want a positive number, or 0 for the default", name, n))
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"giveUp": c.GiveUp, "foreignAfter": c.ForeignAfter, "databaseWait": c.DatabaseWait, "staleAfter": c.StaleAfter, "ageCheck": c.AgeCheck,
+	} {
+		if d < 0 {
+			errs = append(errs, fmt.Errorf("%s: %v; want a positive duration, or 0s for the default", name, d))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Deps are what the service stands on. All but the last two are required.
 type Deps struct {
 	Bus        Bus
@@ -95,7 +117,8 @@ type Deps struct {
 type Service struct {
 	cfg       Config
 	bus       Bus
-	registry  Registry
+	registry  Registry // guarded by gate
+	gate      *breaker.Gate
 	facts     Facts
 	analyzer  Analyzer
 	matcher   Matcher
@@ -109,10 +132,10 @@ type Service struct {
 
 // New checks the configuration and builds a service. It sends nothing.
 func New(cfg Config, d Deps) (*Service, error) {
-	cfg = cfg.withDefaults()
-	if cfg.LayerSlots < 0 || cfg.MatchSlots < 0 {
-		return nil, fmt.Errorf("scanner: slots must be positive, got %d for layers and %d for matches", cfg.LayerSlots, cfg.MatchSlots)
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("scanner: %w", err)
 	}
+	cfg = cfg.withDefaults()
 	if d.Now == nil {
 		d.Now = time.Now
 	}
@@ -120,15 +143,16 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scanner: register metrics: %w", err)
 	}
+	gate := breaker.NewGate(cfg.Breaker, d.Bus, d.Now, d.Logger)
 	return &Service{
-		cfg: cfg, bus: d.Bus, registry: d.Registry, facts: d.Facts,
+		cfg: cfg, bus: d.Bus, registry: guarded{registry: d.Registry, gate: gate}, gate: gate, facts: d.Facts,
 		analyzer: d.Analyzer, matcher: d.Matcher, databases: d.Databases, engine: d.Engine,
 		loaded: newSignal(), metrics: m, log: d.Logger, now: d.Now,
 	}, nil
 }
 
-// Run works until ctx ends, and then hands back what it has begun. It returns nil at the end of ctx,
-// else the error that stopped it.
+// Run works until ctx ends. Then it takes nothing more, hands back what only waits, and finishes what it is
+// at within the bus's Drain. It returns nil at the end of ctx, else the error that stopped it.
 func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	run := func(what string, fn func() error) {
@@ -140,6 +164,7 @@ func (s *Service) Run(ctx context.Context) error {
 		})
 	}
 	run("follow vulnerability databases", func() error { return s.follow(ctx, vulndb.Vulnerabilities) })
+	run("watch registries", func() error { return s.gate.Run(ctx) })
 	run("watch the database's age", func() error { return s.watchAge(ctx) })
 	run("consume matches", func() error { return s.bus.ConsumeMatches(ctx, s.cfg.MatchSlots, s.judge) })
 	run("consume layers", func() error {
