@@ -19,14 +19,22 @@ TOOLS := $(CURDIR)/.cache/tools
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
+# One program per service, beside the command line that holds all of them.
+PROGRAMS := $(wildcard services/*/cmd/pratique-*)
+
 .PHONY: build
-build: ## build bin/pratique, stamped with version and commit
+build: pratique ## build the command line and each service's program into bin/, stamped with version and commit
+	@.ci/alive "compiling the services' programs" \
+		go build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(PROGRAMS))
+
+.PHONY: pratique
+pratique: ## build bin/pratique alone
 	@mkdir -p bin .cache
 	@.ci/alive "compiling pratique (the first time with all of Trivy: 5 to 10 minutes on 2 cores)" \
 		go build -ldflags '$(LDFLAGS)' -o bin/pratique ./services/pratique
 
 .PHONY: demo
-demo: build ## push real images to a registry in this process and watch their findings arrive (KEEP=1: leave it running)
+demo: pratique ## push real images to a registry in this process and watch their findings arrive (KEEP=1: leave it running)
 	@bin/pratique demo $(if $(KEEP),--keep)
 
 .PHONY: test
