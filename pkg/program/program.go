@@ -232,8 +232,11 @@ var (
 	errDraining = errors.New("draining")
 )
 
+// handBack is the part of the drain in which what did not finish in the rest of it is handed back.
+const handBack = 5 * time.Second
+
 func openBus(nc *nats.Conn, c *Common, kit Kit) (*bus.Bus, error) {
-	return bus.New(nc, bus.Config{Root: c.Root, Replicas: c.Replicas, MaxBytes: c.MaxBytes},
+	return bus.New(nc, bus.Config{Root: c.Root, Replicas: c.Replicas, MaxBytes: c.MaxBytes, Drain: max(0, c.Drain-handBack)},
 		bus.Options{Logger: kit.Logger, Registerer: kit.Registerer, Tracer: kit.Tracer, Health: kit.Health})
 }
 
