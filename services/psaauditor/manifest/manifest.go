@@ -1,0 +1,292 @@
+// Package manifest reads Kubernetes manifests and answers the pods that they describe, with the API's
+// defaults: what Pod Security checks are made for. It takes what kubectl takes (YAML of many documents,
+// JSON, lists), passes over what has no pods, and says of each document that it can not read which it is
+// and why; the others are read all the same. It talks to no cluster.
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/json"
+	"sigs.k8s.io/yaml"
+
+	"github.com/pratique-sec/pratique/pkg/yamldoc"
+)
+
+// MaxSize bounds one input, in bytes.
+const MaxSize = 32 << 20
+
+// Object is one that makes pods, or is one.
+type Object struct {
+	Document  int // of the input, from 1
+	Kind      string
+	Namespace string // "" when it names none
+	Name      string // ends in "-" where the server completes it (metadata.generateName)
+	Owner     *Owner // the controller that made it; nil for what somebody wrote
+
+	Path     string             // where the pod's spec is in the object: "spec.template.spec"
+	Metadata *metav1.ObjectMeta // of the pod
+	Spec     *corev1.PodSpec    // with defaults
+}
+
+// Owner is an object's controller.
+type Owner struct{ Kind, Name string }
+
+// Problem is a document that could not be read. Its error names the line or field.
+type Problem struct {
+	Document int
+	Err      error
+}
+
+func (p Problem) Error() string { return fmt.Sprintf("document %d: %v", p.Document, p.Err) }
+
+// Set is what an input holds.
+type Set struct {
+	Documents int
+	Objects   []Object
+	Other     int // objects of kinds that make no pods
+	Problems  []Problem
+}
+
+// Parse reads an input of at most MaxSize. The error is of the input as a whole.
+func Parse(input []byte) (Set, error) {
+	if len(input) > MaxSize {
+		return Set{}, fmt.Errorf("%d bytes, at most %d are read; hand them in by parts", len(input), MaxSize)
+	}
+	docs, err := yamldoc.Split(input)
+	if err != nil {
+		return Set{}, err
+	}
+	s := Set{Documents: len(docs)}
+	for _, d := range docs {
+		body, err := asJSON(d)
+		if err == nil {
+			err = s.object(d.Number, body, head{}, 0)
+		}
+		for _, err := range each(err) {
+			s.Problems = append(s.Problems, Problem{d.Number, err})
+		}
+	}
+	return s, nil
+}
+
+// asJSON makes JSON of a document as kubectl does: YAML 1.1, where "yes" is true.
+func asJSON(d yamldoc.Document) ([]byte, error) {
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
+	if d.JSON {
+		return d.Body, nil
+	}
+	body, err := yaml.YAMLToJSON(d.Body)
+	if err != nil {
+		return nil, fmt.Errorf("line %d: YAML: %s", d.Line, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	return body, nil
+}
+
+// each takes apart what errors.Join joined.
+func each(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only joined here
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// head is what says how to read an object.
+type head struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+}
+
+// group is the API group: "" for core.
+func (h head) group() string {
+	group, _, found := strings.Cut(h.APIVersion, "/")
+	if !found {
+		return ""
+	}
+	return group
+}
+
+// maxNesting bounds lists in lists. kubectl makes one level.
+const maxNesting = 4
+
+// object reads one object, or all of a list. The objects of a typed list (PodList) say neither kind nor
+// version: listed has them.
+func (s *Set) object(document int, body []byte, listed head, depth int) error {
+	h := listed
+	if err := decode(body, &h); err != nil {
+		return fmt.Errorf("no Kubernetes object: %w", err)
+	}
+	if items, isList := strings.CutSuffix(h.Kind, "List"); isList && (h.group() == "" || podPaths[kind{h.group(), items}] != "") {
+		return s.list(document, body, h, items, depth)
+	}
+	path, ok := podPaths[kind{h.group(), h.Kind}]
+	switch {
+	case ok && h.APIVersion == "":
+		return fmt.Errorf("%s: apiVersion is missing", h.Kind)
+	case !ok:
+		s.Other++
+		return nil
+	}
+	o, err := read(body, path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", h.Kind, err)
+	}
+	o.Document, o.Kind = document, h.Kind
+	s.Objects = append(s.Objects, o)
+	return nil
+}
+
+func (s *Set) list(document int, body []byte, h head, itemKind string, depth int) error {
+	if depth == maxNesting {
+		return fmt.Errorf("lists in lists, more than %d deep", maxNesting)
+	}
+	var l struct {
+		Items []rawObject `json:"items"`
+	}
+	if err := decode(body, &l); err != nil {
+		return fmt.Errorf("%s: %w", h.Kind, err)
+	}
+	listed := head{APIVersion: h.APIVersion, Kind: itemKind}
+	if itemKind == "" {
+		listed = head{}
+	}
+	var errs []error
+	for i, item := range l.Items {
+		if err := s.object(document, item, listed, depth+1); err != nil {
+			for _, err := range each(err) {
+				errs = append(errs, fmt.Errorf("items[%d]: %w", i, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// rawObject is an object that is decoded later.
+type rawObject []byte
+
+// UnmarshalJSON keeps the bytes.
+func (r *rawObject) UnmarshalJSON(b []byte) error {
+	*r = append((*r)[:0], b...)
+	return nil
+}
+
+// decode reads JSON as the API server does: names of fields count with their case, unknown ones do not.
+func decode(body []byte, v any) error {
+	if err := json.Unmarshal(body, v); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}
+
+// kind is an API group and a kind in it. The version does not matter: pods are where they are in all.
+type kind struct{ group, name string }
+
+// podPaths says where the kinds that make pods have them.
+var podPaths = map[kind]string{
+	{"", "Pod"}:                   pathPod,
+	{"", "PodTemplate"}:           pathPodTemplate,
+	{"", "ReplicationController"}: pathTemplate,
+	{"apps", "Deployment"}:        pathTemplate,
+	{"apps", "ReplicaSet"}:        pathTemplate,
+	{"apps", "StatefulSet"}:       pathTemplate,
+	{"apps", "DaemonSet"}:         pathTemplate,
+	{"extensions", "Deployment"}:  pathTemplate, // until 1.16
+	{"extensions", "ReplicaSet"}:  pathTemplate,
+	{"extensions", "DaemonSet"}:   pathTemplate,
+	{"batch", "Job"}:              pathTemplate,
+	{"batch", "CronJob"}:          pathJobTemplate,
+}
+
+const (
+	pathPod         = "spec"
+	pathPodTemplate = "template.spec"
+	pathTemplate    = "spec.template.spec"
+	pathJobTemplate = "spec.jobTemplate.spec.template.spec"
+)
+
+// Shapes of the kinds, as far as they matter.
+type (
+	named struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+	}
+	podTemplate struct {
+		named
+		Template *corev1.PodTemplateSpec `json:"template"`
+	}
+	templated struct {
+		named
+		Spec struct {
+			Template *corev1.PodTemplateSpec `json:"template"`
+		} `json:"spec"`
+	}
+	cronJob struct {
+		named
+		Spec struct {
+			JobTemplate struct {
+				Spec struct {
+					Template *corev1.PodTemplateSpec `json:"template"`
+				} `json:"spec"`
+			} `json:"jobTemplate"`
+		} `json:"spec"`
+	}
+	pod struct {
+		named
+		Spec corev1.PodSpec `json:"spec"`
+	}
+)
+
+// read reads an object that has its pod's spec at a path.
+func read(body []byte, path string) (Object, error) {
+	var (
+		own      metav1.ObjectMeta
+		template *corev1.PodTemplateSpec
+		err      error
+	)
+	switch path {
+	case pathPod:
+		var o pod
+		err = decode(body, &o)
+		own, template = o.Metadata, &corev1.PodTemplateSpec{ObjectMeta: o.Metadata, Spec: o.Spec}
+	case pathPodTemplate:
+		var o podTemplate
+		err = decode(body, &o)
+		own, template = o.Metadata, o.Template
+	case pathJobTemplate:
+		var o cronJob
+		err = decode(body, &o)
+		own, template = o.Metadata, o.Spec.JobTemplate.Spec.Template
+	default:
+		var o templated
+		err = decode(body, &o)
+		own, template = o.Metadata, o.Spec.Template
+	}
+	if err != nil {
+		return Object{}, err
+	}
+	name := own.Name
+	if name == "" {
+		name = own.GenerateName
+	}
+	switch {
+	case name == "":
+		return Object{}, errors.New("metadata.name is missing")
+	case template == nil || len(template.Spec.Containers) == 0:
+		// The server would refuse it, and the checks would find nothing against it.
+		return Object{}, fmt.Errorf("%q: %s.containers is missing; of patches, hand in what kustomize build makes", name, path)
+	}
+	o := Object{Namespace: own.Namespace, Name: name, Path: path, Metadata: &template.ObjectMeta, Spec: &template.Spec}
+	if c := metav1.GetControllerOfNoCopy(&own); c != nil {
+		o.Owner = &Owner{Kind: c.Kind, Name: c.Name}
+	}
+	setDefaults(o.Spec)
+	return o, nil
+}
