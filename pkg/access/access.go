@@ -73,7 +73,7 @@ func Of(root string, r Role) (Permissions, error) {
 var roles = map[Role]func(*grants){
 	Ingest: func(g *grants) {
 		g.send("event.>")
-		g.streamInfo("EVENTS", "REPORTS")
+		g.streamInfo("EVENTS", "REPORTS", "KV_sources")
 		g.read("EVENTS", "REPORTS")
 		g.keys("fates")
 		g.objects("reports")
@@ -88,8 +88,8 @@ var roles = map[Role]func(*grants){
 		g.read("REPORTS")
 		g.storeObjects("reports")
 		g.keys("facts")
-		g.change("facts", "blobs", "failures", "tracks", "images", "fates", "settings")
-		g.follow("tracks", "images", "settings")
+		g.change("facts", "blobs", "failures", "tracks", "images", "sources", "fates", "attempts", "settings", "breakers")
+		g.follow("tracks", "images", "settings", "breakers")
 		g.objects("facts")
 		g.api("CONSUMER.LIST.*", g.name("EVENTS"), g.name("WORK"), g.name("STATE"), g.name("FINDINGS"))
 	},
@@ -98,8 +98,8 @@ var roles = map[Role]func(*grants){
 		g.send("work.*.image.*", "notice.*", "report.v1.>", "state.v1.>", "finding.v1.>", "scan.v1.>", "system.v1.*", "deadletter.scanner.*")
 		g.streamInfo("REPORTS", "STATE")
 		g.read("REPORTS", "STATE")
-		g.change("facts", "blobs", "failures", "fates", "attempts", "settings")
-		g.follow("settings")
+		g.change("facts", "blobs", "failures", "fates", "attempts", "settings", "breakers")
+		g.follow("settings", "breakers")
 		g.storeObjects("reports", "facts")
 		g.objects("vulndb")
 	},

@@ -24,6 +24,7 @@ const (
 	streamScans       = "SCANS"
 	streamSystem      = "SYSTEM"
 	streamDeadLetters = "DEADLETTER"
+	streamAlerts      = "ALERTS"
 
 	bucketFacts    = "facts"
 	bucketBlobs    = "blobs"
@@ -60,6 +61,7 @@ type stream struct {
 	queue         bool          // work queue: an acknowledged message is gone
 	live          string        // "": not; stored messages are RePublished to <root>.<live>.>
 	headersOnly   bool          // RePublished without their bodies
+	outbox        bool          // atomic batches, schedules, messages with a lifetime of their own
 }
 
 // Waking subscribers need no bodies: EVENTS and WORK are republished to tell idle consumers. The
@@ -74,6 +76,8 @@ var streams = []stream{
 	{name: streamScans, subject: "scan.v1", full: dropOldest, maxAge: 30 * day, ids: true},
 	{name: streamSystem, subject: "system.v1", full: dropOldest, maxBytes: 64 << 20, maxAge: 30 * day, ids: true},
 	{name: streamDeadLetters, subject: "deadletter", full: dropOldest, maxBytes: 1 << 30, ids: true},
+	// A stream with schedules can not refuse: the alert router takes nothing more before it is full.
+	{name: streamAlerts, subject: "alert", full: dropOldest, latest: true, outbox: true, live: "wake.alert", headersOnly: true},
 }
 
 // bucket is one row of the tables of key-value buckets and object stores.
@@ -112,6 +116,7 @@ var objectStores = []bucket{
 type consumer struct {
 	stream, name string
 	filter       string // below the root
+	fresh        bool   // begins with what is stored after it was made
 }
 
 // Consumers of EVENTS, one for each kind of event, named for who takes from them.
@@ -122,17 +127,18 @@ const (
 
 func consumers(pools []string) []consumer {
 	all := []consumer{
-		{streamEvents, consumerEvents, "event." + string(event.KindImage) + ".>"},
-		{streamEvents, consumerManifests, "event." + string(event.KindManifest) + ".>"},
+		{stream: streamEvents, name: consumerEvents, filter: "event." + string(event.KindImage) + ".>"},
+		{stream: streamEvents, name: consumerManifests, filter: "event." + string(event.KindManifest) + ".>"},
 	}
+	all = append(all, alertConsumers...)
 	for _, lane := range work.Lanes {
 		all = append(all,
-			consumer{streamWork, imageConsumer(lane), "work." + string(lane) + ".image.*"},
-			consumer{streamWork, matchConsumer(lane), "work." + string(lane) + ".match.*"})
+			consumer{stream: streamWork, name: imageConsumer(lane), filter: "work." + string(lane) + ".image.*"},
+			consumer{stream: streamWork, name: matchConsumer(lane), filter: "work." + string(lane) + ".match.*"})
 		for _, pool := range pools {
 			for _, class := range work.Classes {
-				all = append(all, consumer{streamWork, layerConsumer(lane, class, pool),
-					"work." + string(lane) + ".layer." + Token(pool) + "." + string(class) + ".*"})
+				all = append(all, consumer{stream: streamWork, name: layerConsumer(lane, class, pool),
+					filter: "work." + string(lane) + ".layer." + Token(pool) + "." + string(class) + ".*"})
 			}
 		}
 	}
@@ -175,6 +181,10 @@ func (b *Bus) streamConfig(s stream) jetstream.StreamConfig {
 		// still refuse a second job on the same subject.
 		c.Retention, c.DiscardNewPerSubject = jetstream.WorkQueuePolicy, true
 	}
+	if s.outbox {
+		c.AllowAtomicPublish, c.AllowMsgSchedules, c.AllowMsgTTL = true, true, true
+		c.AllowRollup = true // a timer that is set again replaces itself
+	}
 	if s.live != "" {
 		c.RePublish = &jetstream.RePublish{Source: all, Destination: b.subject(s.live, ">"), HeadersOnly: s.headersOnly}
 	}
@@ -215,9 +225,13 @@ func (b *Bus) limits(k bucket) jetstream.StreamConfig {
 }
 
 func (b *Bus) consumerConfig(c consumer) jetstream.ConsumerConfig {
+	from := jetstream.DeliverAllPolicy
+	if c.fresh {
+		from = jetstream.DeliverNewPolicy
+	}
 	return jetstream.ConsumerConfig{
 		Durable: c.name, FilterSubject: b.subject(c.filter),
-		AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy, AckWait: b.cfg.AckWait,
+		AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: from, AckWait: b.cfg.AckWait,
 		// An exhausted MaxDeliver leaves its message undelivered and its key blocked for good: poison is
 		// counted by attempts instead.
 		MaxDeliver: -1,

@@ -54,6 +54,7 @@ const (
 	PoisonWork     Code = "poison"           // every attempt at it died
 	BadRequest     Code = "bad-request"      // an API request or event that names its bad field
 	Unauthorized   Code = "unauthorized"     // no or a wrong token
+	Forbidden      Code = "forbidden"        // a token that does not reach so far
 	Superseded     Code = "superseded"       // a newer generation of the track was planned meanwhile
 )
 
@@ -74,6 +75,7 @@ type Error struct {
 	Kind       Kind
 	Code       Code
 	RetryAfter time.Duration // Retry only: what the other side asked for; 0 when it did not
+	Answered   bool          // Retry only: the other side is well; it did not like this one request
 	Verdicts   []string      // Refuse and Poison: keys of remembered verdicts that a re-drive forgets
 	Err        error
 }

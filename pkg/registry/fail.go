@@ -44,7 +44,7 @@ func (p *policy) failed(ctx context.Context, what string, err error) error {
 	}
 	var re *reason.Error
 	if errors.As(err, &re) {
-		return &reason.Error{Kind: re.Kind, Code: re.Code, RetryAfter: re.RetryAfter, Err: fmt.Errorf("%s: %w", what, re.Err)}
+		return &reason.Error{Kind: re.Kind, Code: re.Code, RetryAfter: re.RetryAfter, Answered: re.Answered, Err: fmt.Errorf("%s: %w", what, re.Err)}
 	}
 	var te *transport.Error // of the login only
 	if errors.As(err, &te) {
@@ -80,7 +80,9 @@ func (p *policy) status(what string, code int, detail string) error {
 	case http.StatusNotFound, http.StatusGone:
 		return reason.Refusef(reason.NotFound, "%s: registry answered %d%s", what, code, detail)
 	}
-	return reason.Retryf(reason.Unreachable, "%s: registry answered %d%s", what, code, detail)
+	err := reason.Retryf(reason.Unreachable, "%s: registry answered %d%s", what, code, detail)
+	err.Answered = code < http.StatusInternalServerError && code != http.StatusRequestTimeout
+	return err
 }
 
 // detail is the first error of a registry's error body, cut to a line that is safe to print.

@@ -15,6 +15,8 @@ const (
 	DatabaseStale         Kind = "database-stale"         // the current one is old
 	DeadLettered          Kind = "dead-letter"            // a message was refused or poisonous
 	StreamFull            Kind = "stream-full"            // a stream or bucket is at its size limit: it drops its oldest or refuses
+	RegistryPaused        Kind = "registry-paused"        // one fails, and is left alone
+	RegistryResumed       Kind = "registry-resumed"       // it has been well again for a while
 	ConsumerMisconfigured Kind = "consumer-misconfigured" // somebody changed a consumer so that jobs get lost
 )
 

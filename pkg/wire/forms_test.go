@@ -49,6 +49,7 @@ var forms = []form{
 	formOf(TypeScan, EncodeScan, DecodeScan, scanCodec),
 	formOf(TypeFate, EncodeFate, DecodeFate, fateCodec),
 	formOf(TypeTrack, EncodeTrack, DecodeTrack, trackCodec),
+	formOf(TypeBreaker, EncodeBreaker, DecodeBreaker, breakerCodec),
 	formOf(TypePointer, EncodePointer, DecodePointer, pointerCodec),
 	formOf(TypeNotice, EncodeNotice, DecodeNotice, noticeCodec),
 	formOf(TypeDeadLetter, EncodeDeadLetter, DecodeDeadLetter, deadLetterCodec),

@@ -22,6 +22,7 @@ func FuzzDecodeDelta(f *testing.F)       { fuzz(f, "Delta") }
 func FuzzDecodeScan(f *testing.F)        { fuzz(f, "Scan") }
 func FuzzDecodeFate(f *testing.F)        { fuzz(f, "Fate") }
 func FuzzDecodeTrack(f *testing.F)       { fuzz(f, "Track") }
+func FuzzDecodeBreaker(f *testing.F)     { fuzz(f, "Breaker") }
 func FuzzDecodePointer(f *testing.F)     { fuzz(f, "Pointer") }
 func FuzzDecodeNotice(f *testing.F)      { fuzz(f, "Notice") }
 func FuzzDecodeDeadLetter(f *testing.F)  { fuzz(f, "DeadLetter") }

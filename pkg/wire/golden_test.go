@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/facts"
 	"github.com/pratique-sec/pratique/pkg/fate"
@@ -358,6 +359,19 @@ var examples = map[string]any{
 		Sequence:   41,
 		Updated:    received,
 		Platforms:  []image.Platform{amd64, arm64},
+	},
+	"Breaker": breaker.State{
+		Host:       tagged.Host,
+		Failing:    []string{"tag registry.example:5000/team-a/api:1.2"},
+		Failed:     pushed,
+		Error:      "unreachable: registry answered 503",
+		Since:      received,
+		Until:      judged,
+		Pauses:     2,
+		Closed:     pushed,
+		Told:       true,
+		Probe:      "P7",
+		ProbeUntil: judged,
 	},
 	"Pointer": vulndb.Pointer{
 		Kind:       vulndb.Vulnerabilities,

@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/facts"
 	"github.com/pratique-sec/pratique/pkg/fate"
@@ -44,6 +45,7 @@ var required = map[reflect.Type][]string{
 	reflect.TypeFor[finding.Scan]():      {"ID"},
 	reflect.TypeFor[event.Manifests]():   {"Cluster"},
 	reflect.TypeFor[track.Record]():      {"Host", "Repository", "Track"},
+	reflect.TypeFor[breaker.State]():     {"Host"},
 	reflect.TypeFor[vulndb.Pointer]():    {"Kind", "Digest"},
 	reflect.TypeFor[system.Notice]():     {"ID", "Kind"},
 	reflect.TypeFor[system.DeadLetter](): {"ID", "Reason"},

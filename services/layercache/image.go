@@ -48,7 +48,7 @@ func (s *Service) handleImage(ctx context.Context, j work.ImageJob, d bus.Delive
 }
 
 func (e *evaluation) run(ctx context.Context) error {
-	if err := e.planning(ctx, e.job, e.delivery.Attempt); err != nil {
+	if err := e.planning(ctx, e.job, e.delivery.Failed+1); err != nil {
 		return err
 	}
 	switch {
@@ -297,6 +297,10 @@ func (e *evaluation) judge(ctx context.Context) error {
 		Lane:       e.job.Lane,
 		Origin:     e.job.Origin,
 	}
+	// Before there is a report: who holds the image may read it.
+	if err := e.bus.PutSource(ctx, e.image.Digest, e.image.Host, e.image.Repository); err != nil {
+		return fmt.Errorf("note source: %w", err)
+	}
 	if err := e.bus.PutImage(ctx, j); err != nil {
 		return fmt.Errorf("keep image: %w", err)
 	}
@@ -337,6 +341,8 @@ func (e *evaluation) wait(ctx context.Context) (map[image.Digest]image.Digest, e
 		Lane:     e.job.Lane,
 		Origin:   e.job.Origin,
 		Stale:    stale,
+		Paused:   e.gate.Paused(e.ref.Host),
+		Stopping: e.delivery.Stopping,
 		GiveUp:   e.giveUp(),
 		Progress: func(ctx context.Context, blobs []image.Digest) {
 			if err := e.stage(ctx, fate.Waiting, missing(blobs)); err != nil {
@@ -344,6 +350,15 @@ func (e *evaluation) wait(ctx context.Context) (map[image.Digest]image.Digest, e
 			}
 		},
 	})
+	switch {
+	case errors.Is(err, join.ErrPaused):
+		err = e.gate.PausedError(e.ref.Host)
+		if err == nil { // and well again already
+			err = reason.Retryf(reason.RegistryPaused, "registry %s was paused", e.ref.Host)
+		}
+	case errors.Is(err, join.ErrStopping):
+		err = bus.ErrStopping
+	}
 	e.counts = res.Counts
 	span.SetAttributes(
 		attribute.Int("layers.seen", res.Counts.Seen),

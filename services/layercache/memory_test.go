@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/fate"
 	"github.com/pratique-sec/pratique/pkg/finding"
@@ -139,6 +140,12 @@ func (m *memory) PutReport(_ context.Context, r *report.Report) error {
 }
 
 func (m *memory) UpdateFate(context.Context, string, func(*fate.Fate)) error { return nil }
+
+func (m *memory) UpdateBreaker(_ context.Context, host string, change func(*breaker.State)) (breaker.State, uint64, error) {
+	s := breaker.State{Host: host}
+	change(&s)
+	return s, 1, nil
+}
 
 func (m *memory) Pointer(context.Context, vulndb.Kind) (vulndb.Pointer, error) {
 	return vulndb.Pointer{}, bus.ErrNotFound

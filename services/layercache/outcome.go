@@ -17,7 +17,7 @@ import (
 // settle makes an attempt's error known and returns what decides the message's fate: nil, an error to
 // be retried, or a refusal, which the bus turns into a dead letter.
 func (e *evaluation) settle(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil || errors.Is(err, bus.ErrBusy) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, bus.ErrBusy) || errors.Is(err, bus.ErrStopping) {
 		return err
 	}
 	why := reason.Of(err)
@@ -58,7 +58,12 @@ func (e *evaluation) giveUp() time.Time {
 }
 
 func (e *evaluation) unreachable(why *reason.Error) bool {
-	return (why.Code == reason.Unreachable || why.Code == reason.RateLimited) && !e.now().Before(e.giveUp())
+	switch why.Code {
+	case reason.Unreachable, reason.RateLimited, reason.RegistryPaused:
+		return !e.now().Before(e.giveUp())
+	default:
+		return false
+	}
 }
 
 // postponed notes why an attempt failed that will be repeated. That note is not worth another failure.

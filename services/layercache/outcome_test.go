@@ -26,6 +26,7 @@ func TestSilentRegistryFailsAnImageAfterItsTime(t *testing.T) {
 		{"just before a day", reason.Unreachable, ago(24*time.Hour - time.Second), ago(24 * time.Hour), false},
 		{"after a day", reason.Unreachable, ago(24 * time.Hour), ago(24 * time.Hour), true},
 		{"limited for a day", reason.RateLimited, ago(25 * time.Hour), ago(25 * time.Hour), true},
+		{"paused for a day", reason.RegistryPaused, ago(25 * time.Hour), ago(25 * time.Hour), true},
 		{"an old image's new job", reason.Unreachable, ago(90 * 24 * time.Hour), now, false},
 		{"our own trouble is no reason", reason.BusUnavailable, ago(48 * time.Hour), ago(48 * time.Hour), false},
 	}

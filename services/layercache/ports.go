@@ -3,10 +3,12 @@ package layercache
 import (
 	"context"
 
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/fate"
 	"github.com/pratique-sec/pratique/pkg/finding"
+	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/pkg/registry"
 	"github.com/pratique-sec/pratique/pkg/report"
 	"github.com/pratique-sec/pratique/pkg/system"
@@ -27,9 +29,14 @@ type Bus interface {
 	PublishMatch(ctx context.Context, j work.MatchJob) error
 	PublishScan(ctx context.Context, s finding.Scan) error
 	PutReport(ctx context.Context, r *report.Report) error
+	// PutSource notes that a repository was confirmed to hold an image, every layer of it.
+	PutSource(ctx context.Context, d image.Digest, host, repository string) error
 	UpdateFate(ctx context.Context, key string, change func(*fate.Fate)) error
 
 	Tracks
+	breaker.Store
+	// Lead runs fn while this process leads a role, until ctx ends. Two may lead for a moment.
+	Lead(ctx context.Context, role string, fn func(context.Context) error) error
 	// PutImage and DropImage never touch an entry of a higher generation.
 	PutImage(ctx context.Context, j work.MatchJob) error
 	DropImage(ctx context.Context, j work.MatchJob) error
@@ -37,7 +44,6 @@ type Bus interface {
 
 	// Troubles are what PublishSystem tells of the bus itself.
 	Troubles(ctx context.Context) ([]system.Notice, error)
-	PublishSystem(ctx context.Context, n system.Notice) error
 
 	Setting(ctx context.Context, name string) (string, error)
 	PutSetting(ctx context.Context, name, value string) error

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// watchBus tells of the bus's own troubles on SYSTEM until ctx ends. Every planner does: a notice of the
-// same trouble has the same id, and is stored once a day.
+// watchBus tells of the bus's own troubles on SYSTEM until ctx ends. A notice of the same trouble has the
+// same id, and is stored once a day.
 func (s *Service) watchBus(ctx context.Context) error {
 	ticker := time.NewTicker(s.cfg.BusCheck)
 	defer ticker.Stop()

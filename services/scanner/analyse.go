@@ -158,10 +158,16 @@ func (s *Service) keep(ctx context.Context, job work.LayerJob, l facts.Layer) er
 }
 
 // layerFailed retries what may pass, and refuses the rest. What has not passed for a day is refused
-// too: nothing blocks a key for ever.
+// too, or dropped when its registry was paused: nothing blocks a key for ever.
 func (s *Service) layerFailed(ctx context.Context, job work.LayerJob, d bus.Delivery, whole bool, err error) (string, error) {
 	e := reason.Of(err)
 	if e.Kind == reason.Retry {
+		if e.Code == reason.RegistryPaused && s.now().Sub(d.Queued) > s.cfg.GiveUp {
+			// Its image has failed by now, or wants it still and publishes it again.
+			s.log.WarnContext(ctx, "drop layer job of a registry that stays away",
+				slog.String("registry", job.Host), slog.String("blob", string(job.Layer.Blob)), slog.Any("error", err))
+			return layerDropped, nil
+		}
 		if e.Code == reason.WrongAnalysis || ctx.Err() != nil || !s.late(d) {
 			return layerRetried, err
 		}
@@ -178,7 +184,7 @@ func (s *Service) layerFailed(ctx context.Context, job work.LayerJob, d bus.Deli
 
 // late tells whether a job has failed for so long that it is not expected to pass any more.
 func (s *Service) late(d bus.Delivery) bool {
-	return s.now().Sub(d.Queued) > s.cfg.GiveUp && d.Attempt >= giveUpAttempts
+	return s.now().Sub(d.Queued) > s.cfg.GiveUp && d.Failed+1 >= giveUpAttempts
 }
 
 // refuseLayer remembers why, tells the planners, and makes the job a dead letter.

@@ -69,7 +69,7 @@ func TestLayerBecomesFacts(t *testing.T) {
 
 func TestLayerFails(t *testing.T) {
 	shared := bustest.New(t, bus.Config{}, bus.Options{})
-	late := bus.Delivery{Attempt: giveUpAttempts, Queued: noon.Add(-25 * time.Hour)}
+	late := bus.Delivery{Attempt: giveUpAttempts, Failed: giveUpAttempts - 1, Queued: noon.Add(-25 * time.Hour)}
 	down := reason.Retryf(reason.Unreachable, "no answer")
 	broken := reason.Refusef(reason.Malformed, "no tar")
 	for name, c := range map[string]struct {
@@ -92,6 +92,7 @@ func TestLayerFails(t *testing.T) {
 		"breaks off":                   {registry: fakeRegistry{end: down}, d: first, kind: reason.Retry, code: reason.Unreachable},
 		"breaks off for a day":         {registry: fakeRegistry{end: down}, d: late, kind: reason.Refuse, code: reason.Unreachable, source: true},
 		"queued for a day":             {registry: fakeRegistry{end: down}, d: bus.Delivery{Attempt: 1, Queued: late.Queued}, kind: reason.Retry, code: reason.Unreachable},
+		"paused for a day":             {registry: fakeRegistry{end: down}, d: bus.Delivery{Attempt: 99, Failed: 1, Queued: late.Queued}, kind: reason.Retry, code: reason.Unreachable},
 		"our own fault":                {analyzer: analyses{err: errors.New("disk full")}, d: first, kind: reason.Retry, code: reason.Internal},
 		"facts without an end":         {analyzer: analyses{lazy: true}, d: first, kind: reason.Retry, code: reason.Internal},
 		"another Java index meanwhile": {analyzer: analyses{as: "other"}, d: late, kind: reason.Retry, code: reason.WrongAnalysis},

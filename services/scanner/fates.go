@@ -62,7 +62,7 @@ func (s *Service) stumbled(ctx context.Context, job work.MatchJob, d bus.Deliver
 	for _, k := range fateKeys(job) {
 		err := s.bus.UpdateFate(ctx, k, func(f *fate.Fate) {
 			if f.Lists(img) {
-				f.Attempts, f.LastError, f.Updated = d.Attempt, cause.Error(), s.now().UTC()
+				f.Attempts, f.LastError, f.Updated = d.Failed+1, cause.Error(), s.now().UTC()
 			}
 		})
 		if err != nil {

@@ -22,7 +22,7 @@ import (
 func (s *Service) judge(ctx context.Context, job work.MatchJob, d bus.Delivery) error {
 	outcome, err := s.decideImage(ctx, job, d)
 	s.metrics.matches.WithLabelValues(outcome).Inc()
-	if err != nil && reason.Of(err).Kind == reason.Retry && ctx.Err() == nil {
+	if err != nil && reason.Of(err).Kind == reason.Retry && ctx.Err() == nil && !errors.Is(err, bus.ErrStopping) {
 		s.stumbled(ctx, job, d, err)
 	}
 	return err
@@ -38,7 +38,7 @@ func (s *Service) decideImage(ctx context.Context, job work.MatchJob, d bus.Deli
 			Err: fmt.Errorf("image %s: %d attempts to judge it ended with their process", job.Image.Digest, d.Opened),
 		})
 	}
-	if err := s.awaitDatabase(ctx, job); err != nil {
+	if err := s.awaitDatabase(ctx, job, d.Stopping); err != nil {
 		return matchRetried, err
 	}
 	start := time.Now()
@@ -63,7 +63,7 @@ func (s *Service) decideImage(ctx context.Context, job work.MatchJob, d bus.Deli
 
 // awaitDatabase waits until the database that the job was queued for is the one in use, or a later one
 // is. It waits in the slot: what else is queued stays where it is, instead of going round.
-func (s *Service) awaitDatabase(ctx context.Context, job work.MatchJob) error {
+func (s *Service) awaitDatabase(ctx context.Context, job work.MatchJob, stopping <-chan struct{}) error {
 	patience := time.NewTimer(s.cfg.DatabaseWait)
 	defer patience.Stop()
 	for {
@@ -76,6 +76,8 @@ func (s *Service) awaitDatabase(ctx context.Context, job work.MatchJob) error {
 		case <-loaded:
 		case <-patience.C:
 			return err
+		case <-stopping:
+			return bus.ErrStopping
 		case <-ctx.Done():
 			return ctx.Err()
 		}

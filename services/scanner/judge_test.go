@@ -359,7 +359,7 @@ func TestMatchFails(t *testing.T) {
 	h.matcher.err = reason.Retryf(reason.FactsMissing, "damaged")
 	again := matchJob("b", "main", 2)
 	wantReason(t, h.judge(t.Context(), again, first), reason.Retry, reason.FactsMissing)
-	wantReason(t, h.judge(t.Context(), again, bus.Delivery{Attempt: giveUpAttempts, Queued: noon.Add(-25 * time.Hour)}), reason.Refuse, reason.FactsMissing)
+	wantReason(t, h.judge(t.Context(), again, bus.Delivery{Attempt: giveUpAttempts, Failed: giveUpAttempts - 1, Queued: noon.Add(-25 * time.Hour)}), reason.Refuse, reason.FactsMissing)
 	h.matcher.err = reason.Refusef(reason.Malformed, "no facts")
 	wantReason(t, h.judge(t.Context(), good, first), reason.Refuse, reason.Malformed)
 	h.matcher.err = nil
@@ -407,7 +407,7 @@ func TestFates(t *testing.T) {
 	set(keys[0], other)
 	set(keys[1], mine, other)
 	h.matcher.err = reason.Retryf(reason.Internal, "full disk")
-	wantReason(t, h.judge(t.Context(), j, bus.Delivery{Attempt: 3, Queued: noon}), reason.Retry, reason.Internal)
+	wantReason(t, h.judge(t.Context(), j, bus.Delivery{Attempt: 3, Failed: 2, Queued: noon}), reason.Retry, reason.Internal)
 	if f := get(keys[1]); f.Attempts != 3 || f.LastError == "" || f.Stage != fate.Matching {
 		t.Errorf("after a failed attempt: %+v", f)
 	}

@@ -26,7 +26,7 @@ const (
 	layerKnown    = "known"   // facts or a verdict were there already
 	layerRefused  = "refused" // poison too
 	layerRetried  = "retried"
-	layerDropped  = "dropped" // nobody of its version took it
+	layerDropped  = "dropped" // for a day, nobody of its version took it or its registry was away
 )
 
 // Outcomes of a match job beside those of reports (report.Outcome).

@@ -4,13 +4,13 @@ import (
 	"context"
 	"io"
 
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/facts"
 	"github.com/pratique-sec/pratique/pkg/fate"
 	"github.com/pratique-sec/pratique/pkg/finding"
 	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/pkg/report"
-	"github.com/pratique-sec/pratique/pkg/system"
 	"github.com/pratique-sec/pratique/pkg/vulndb"
 	"github.com/pratique-sec/pratique/pkg/work"
 )
@@ -26,9 +26,9 @@ type Bus interface {
 	PutReport(ctx context.Context, r *report.Report) error
 	PublishDelta(ctx context.Context, d finding.Delta) error
 	PublishScan(ctx context.Context, s finding.Scan) error
-	PublishSystem(ctx context.Context, n system.Notice) error
 	UpdateFate(ctx context.Context, key string, change func(*fate.Fate)) error
 	States
+	breaker.Store
 
 	Setting(ctx context.Context, name string) (string, error)
 	PutSetting(ctx context.Context, name, value string) error

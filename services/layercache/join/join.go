@@ -77,6 +77,9 @@ type Need struct {
 	Origin   work.Origin
 	// Stale is closed when Analysis is no longer what scanners do: its jobs would wait for ever.
 	Stale <-chan struct{}
+	// Paused is closed while the image's registry is left alone, Stopping when this process is to end: in
+	// either case the image need not be held here.
+	Paused, Stopping <-chan struct{}
 	// GiveUp is when a registry that does not answer has not answered for too long.
 	GiveUp time.Time
 	// Progress is told, now and then, which blobs are still missing, each once, in the image's order.
@@ -89,8 +92,15 @@ type Result struct {
 	Counts  finding.LayerCounts
 }
 
+// Reasons to give an image back that waits.
+var (
+	ErrPaused   = errors.New("join: the image's registry is paused")
+	ErrStopping = errors.New("join: this process stops")
+)
+
 // Wait blocks until all layers are known. Its errors: reason.Refuse with the verdict's code when a
-// layer can not become facts; reason.Retry when the plan must be begun again; the context's.
+// layer can not become facts; reason.Retry when the plan must be begun again; ErrPaused, ErrStopping; the
+// context's.
 func (j *Join) Wait(ctx context.Context, n Need) (Result, error) {
 	w := newWait(j, n)
 	// Registered before the first look: a notice that comes between the look and the wait is not lost.
@@ -111,6 +121,10 @@ func (j *Join) Wait(ctx context.Context, n Need) (Result, error) {
 			return w.result(), ctx.Err()
 		case <-n.Stale:
 			return w.result(), reason.Retryf(reason.WrongAnalysis, "scanners announced another analysis")
+		case <-n.Paused:
+			return w.result(), ErrPaused
+		case <-n.Stopping:
+			return w.result(), ErrStopping
 		case <-w.hold.wake:
 			keys = j.take(w.hold)
 		case <-timer.C:
