@@ -1,6 +1,9 @@
 package bus
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // Token makes one subject token out of any string, one to one: every byte but A-Z a-z 0-9 - _ becomes
 // %XX. The empty string becomes "%", which no other string does, because a token may not be empty.
@@ -24,6 +27,27 @@ func escape(s string, mark byte) string {
 		}
 	}
 	return b.String()
+}
+
+// fromKeyToken is keyToken's inverse; false for what keyToken never makes.
+func fromKeyToken(t string) (string, bool) {
+	var b strings.Builder
+	for i := 0; i < len(t); i++ {
+		if t[i] != '=' {
+			b.WriteByte(t[i])
+			continue
+		}
+		if i+2 >= len(t) {
+			break
+		}
+		c, err := strconv.ParseUint(t[i+1:i+3], 16, 8)
+		if err != nil {
+			break
+		}
+		b.WriteByte(byte(c))
+		i += 2
+	}
+	return b.String(), keyToken(b.String()) == t
 }
 
 func plain(c byte) bool {

@@ -35,6 +35,12 @@ func TestTokensAreOneToOne(t *testing.T) {
 				t.Fatalf("%q is no token: %q", a, token(a))
 			}
 		}
+		if back, ok := fromKeyToken(keyToken(a)); !ok || back != a {
+			t.Fatalf("%q comes back as %q, %v", a, back, ok)
+		}
+		if back, ok := fromKeyToken(a); ok && keyToken(back) != a {
+			t.Fatalf("%q is taken for the token of %q", a, back)
+		}
 	})
 }
 

@@ -20,7 +20,7 @@ const (
 )
 
 // ServeHTTP serves h on l until ctx ends, then lets running requests end for as long as drain. With a
-// certificate (PEM files) it speaks TLS. It closes l.
+// certificate it speaks TLS. It closes l.
 func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, t TLSFiles, drain time.Duration, log *slog.Logger) error {
 	s := &http.Server{
 		Handler:           h,
@@ -31,14 +31,16 @@ func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, t TLSFiles, 
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // port scanners and broken clients
 	}
-	served := make(chan error, 1)
-	go func() {
-		if t.Cert != "" {
-			served <- s.ServeTLS(l, t.Cert, t.Key)
-			return
+	serve := s.Serve
+	if t.Cert != "" {
+		var err error
+		if s.TLSConfig, err = t.Config(log); err != nil {
+			return errors.Join(fmt.Errorf("http server on %s: tls.%w", l.Addr(), err), l.Close())
 		}
-		served <- s.Serve(l)
-	}()
+		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+	}
+	served := make(chan error, 1)
+	go func() { served <- serve(l) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("http server on %s: %w", l.Addr(), err)
@@ -48,17 +50,6 @@ func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, t TLSFiles, 
 	defer cancel()
 	if err := s.Shutdown(ending); err != nil {
 		return errors.Join(fmt.Errorf("http server on %s: drain: %w", l.Addr(), err), s.Close())
-	}
-	return nil
-}
-
-// TLSFiles are a server's certificate and key, as paths of PEM files; both or none.
-type TLSFiles struct{ Cert, Key string }
-
-// Validate tells whether one is missing.
-func (t TLSFiles) Validate() error {
-	if (t.Cert == "") != (t.Key == "") {
-		return errors.New("tls: certificate and key go together; set both or neither")
 	}
 	return nil
 }

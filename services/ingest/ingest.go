@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,8 +21,11 @@ import (
 
 // Config of the service. The zero value listens on a free port of 127.0.0.1 and asks for no token.
 type Config struct {
-	Listen     string   // "host:port"; "" is 127.0.0.1:0
-	TokenFiles []string // files with one bearer token a line; none: loopback only
+	Listen string // "host:port"; "" is 127.0.0.1:0
+	// Tokens are who may send and read what; TokenFiles hold one secret a line, each of which opens
+	// everything. Neither: loopback only.
+	Tokens     []door.Token
+	TokenFiles []string
 	// AllowAnonymous serves everybody who can reach Listen although there are no tokens.
 	AllowAnonymous bool
 	TLS            service.TLSFiles
@@ -48,17 +52,36 @@ func (c Config) Validate() error {
 	c = c.withDefaults()
 	var errs []error
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		errs = append(errs, fmt.Errorf("listen %q: want host:port: %w", c.Listen, err))
-	} else if len(c.TokenFiles) == 0 && !c.AllowAnonymous && !door.Loopback(c.Listen) {
-		errs = append(errs, fmt.Errorf("listen %q: others can reach it and there are no token files; set them, listen on 127.0.0.1, or allow anonymous", c.Listen))
+		errs = append(errs, fmt.Errorf("listen: %q: want host:port: %w", c.Listen, err))
+	} else if !c.asksForTokens() && !c.AllowAnonymous && !door.Loopback(c.Listen) {
+		errs = append(errs, fmt.Errorf("listen: others can reach %q and there are no tokens; set tokens, listen on 127.0.0.1, or set allowAnonymous", c.Listen))
 	}
-	if err := c.TLS.Validate(); err != nil {
+	if err := door.ValidateTokens(c.Tokens); err != nil {
 		errs = append(errs, err)
 	}
+	for i, path := range c.TokenFiles {
+		if path == "" {
+			errs = append(errs, fmt.Errorf("tokenFiles[%d]: empty; name a file", i))
+		}
+	}
+	if c.asksForTokens() && c.AllowAnonymous {
+		errs = append(errs, errors.New("allowAnonymous: everybody is asked for a token when there are some; take this or the tokens away"))
+	}
+	if err := c.TLS.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("tls.%w", err))
+	}
 	if c.Drain < 0 {
-		errs = append(errs, fmt.Errorf("drain %v: must not be negative", c.Drain))
+		errs = append(errs, fmt.Errorf("drain: %v: must not be negative", c.Drain))
 	}
 	return errors.Join(errs...)
+}
+
+func (c Config) asksForTokens() bool { return len(c.Tokens)+len(c.TokenFiles) > 0 }
+
+// door opens the token files.
+func (c Config) door(log *slog.Logger, now func() time.Time) (door.Config, error) {
+	tokens, err := door.OpenTokens(c.Tokens, c.TokenFiles, log, now)
+	return door.Config{Tokens: tokens, LocalOnly: !c.asksForTokens() && !c.AllowAnonymous}, err
 }
 
 // Deps are what the service works with. Registerer, Tracer and Now may be nil.
@@ -74,6 +97,7 @@ type Deps struct {
 type Service struct {
 	cfg      Config
 	log      *slog.Logger
+	now      func() time.Time
 	listener net.Listener
 	door     *door.Door
 }
@@ -84,11 +108,16 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	tokens, err := door.ReadTokens(cfg.TokenFiles)
+	asked, err := cfg.door(deps.Logger, deps.Now)
 	if err != nil {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
-	d, err := door.New(door.Config{Tokens: tokens, LocalOnly: tokens.None() && !cfg.AllowAnonymous}, door.Deps(deps))
+	if cfg.TLS.Cert != "" {
+		if _, err := cfg.TLS.Config(deps.Logger); err != nil { // before anybody relies on it
+			return nil, fmt.Errorf("ingest: tls.%w", err)
+		}
+	}
+	d, err := door.New(asked, door.Deps(deps))
 	if err != nil {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
@@ -97,10 +126,30 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingest: listen: %w", err)
 	}
-	if tokens.None() && cfg.AllowAnonymous {
+	if cfg.AllowAnonymous {
 		deps.Logger.Warn("ingest asks nobody for a token: whoever reaches it can have images scanned", slog.String("address", l.Addr().String()))
 	}
-	return &Service{cfg: cfg, log: deps.Logger, listener: l, door: d}, nil
+	return &Service{cfg: cfg, log: deps.Logger, now: deps.Now, listener: l, door: d}, nil
+}
+
+// Reload takes over other tokens, and reads those again whose files may have changed. Everything else
+// needs a restart: an error names it, and nothing is changed.
+func (s *Service) Reload(next Config) error {
+	if err := next.Validate(); err != nil {
+		return fmt.Errorf("ingest: %w", err)
+	}
+	next = next.withDefaults()
+	fixed, was := next, s.cfg
+	fixed.Tokens, fixed.TokenFiles, was.Tokens, was.TokenFiles = nil, nil, nil, nil
+	if !reflect.DeepEqual(fixed, was) {
+		return errors.New("ingest: only tokens and tokenFiles can change while it runs; restart for the rest")
+	}
+	asked, err := next.door(s.log, s.now)
+	if err != nil {
+		return fmt.Errorf("ingest: %w", err)
+	}
+	s.door.Reload(asked)
+	return nil
 }
 
 // Addr is where it listens, "127.0.0.1:38291".

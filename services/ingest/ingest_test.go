@@ -16,6 +16,7 @@ import (
 	"github.com/pratique-sec/pratique/pkg/bus/bustest"
 	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/fate"
+	"github.com/pratique-sec/pratique/pkg/service"
 	"github.com/pratique-sec/pratique/services/ingest"
 )
 
@@ -118,7 +119,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"open to the world":   {ingest.Config{Listen: "0.0.0.0:0"}, "listen"},
 		"open by name":        {ingest.Config{Listen: ":0"}, "listen"},
 		"no port":             {ingest.Config{Listen: "127.0.0.1"}, "listen"},
-		"half a certificate":  {ingest.Config{TLS: struct{ Cert, Key string }{"c", ""}}, "tls"},
+		"half a certificate":  {ingest.Config{TLS: service.TLSFiles{Cert: "c"}}, "tls.cert: "},
 		"negative drain":      {ingest.Config{Drain: -time.Second}, "drain"},
 		"no such token file":  {ingest.Config{TokenFiles: []string{"/nonexistent/tokens"}}, "/nonexistent/tokens"},
 		"port that is no one": {ingest.Config{Listen: "127.0.0.1:99999"}, "listen"},

@@ -109,6 +109,8 @@ func assetName(a finding.Asset) string {
 	return a.Host + "/" + a.Repository + ":" + a.Track + " " + a.Platform.String()
 }
 
+func (m *memory) PutSource(context.Context, image.Digest, string, string) error { return nil }
+
 func (m *memory) PutImage(_ context.Context, j work.MatchJob) error {
 	if j.Asset == nil {
 		return nil

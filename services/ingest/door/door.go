@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,7 +37,7 @@ const publishTimeout = 10 * time.Second
 
 // Config of a door.
 type Config struct {
-	Tokens Tokens // none: callers are not asked for one
+	Tokens *Tokens // nil or none: callers are not asked for one, and may do everything
 	// LocalOnly turns away requests that do not name this machine as their host: without tokens a web
 	// page could otherwise have its reader's browser talk to us, under a name that leads here.
 	LocalOnly bool
@@ -53,7 +54,7 @@ type Deps struct {
 
 // Door is an http.Handler.
 type Door struct {
-	cfg     Config
+	cfg     atomic.Pointer[Config]
 	bus     Bus
 	log     *slog.Logger
 	metrics *metrics
@@ -68,10 +69,11 @@ func New(cfg Config, deps Deps) (*Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Door{cfg: cfg, bus: deps.Bus, log: deps.Logger, metrics: m, tracer: deps.Tracer, now: deps.Now, mux: http.NewServeMux()}
+	d := &Door{bus: deps.Bus, log: deps.Logger, metrics: m, tracer: deps.Tracer, now: deps.Now, mux: http.NewServeMux()}
 	if d.now == nil {
 		d.now = time.Now
 	}
+	d.Reload(cfg)
 	d.route(http.MethodPost, "/v1/scans", d.postScan)
 	d.route(http.MethodGet, "/v1/scans/{id}", d.getScan)
 	d.route(http.MethodGet, "/v1/reports/{digest}", d.getReports)
@@ -86,33 +88,46 @@ func New(cfg Config, deps Deps) (*Door, error) {
 
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.mux.ServeHTTP(w, r) }
 
+// Reload makes another configuration the one of the requests to come.
+func (d *Door) Reload(cfg Config) { d.cfg.Store(&cfg) }
+
 // route adds a handler for one method of a path; other methods are told which.
 func (d *Door) route(method, path string, h http.HandlerFunc) {
 	name := method + " " + path
 	d.mux.Handle(path, d.instrument(name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case !d.admit(w, r):
-		case r.Method != method:
-			w.Header().Set("Allow", method)
-			d.problem(w, r, http.StatusMethodNotAllowed, reason.BadRequest, "method: use "+method)
-		default:
-			h(w, r)
+		caller, ok := d.admit(w, r)
+		if !ok {
+			return
 		}
+		v, s := &visit{caller: caller}, &statusWriter{ResponseWriter: w}
+		r = withVisit(r, v)
+		defer func() { d.audit(r, v, name, s.status) }()
+		if r.Method != method {
+			s.Header().Set("Allow", method)
+			d.problem(s, r, http.StatusMethodNotAllowed, reason.BadRequest, "method: use "+method)
+			return
+		}
+		h(s, r)
 	})))
 }
 
 // admit asks for the token; without one configured, that the request is meant for this machine.
-func (d *Door) admit(w http.ResponseWriter, r *http.Request) bool {
-	if !d.cfg.Tokens.None() && !d.cfg.Tokens.Admit(r) {
+func (d *Door) admit(w http.ResponseWriter, r *http.Request) (*Caller, bool) {
+	cfg := d.cfg.Load()
+	if cfg.Tokens.None() {
+		if cfg.LocalOnly && !Loopback(r.Host) {
+			d.fail(w, r, reason.Refusef(reason.HostNotAllowed, "host: without tokens only requests to 127.0.0.1, [::1] or localhost are answered; configure tokens"))
+			return nil, false
+		}
+		return anybody, true
+	}
+	caller, ok := cfg.Tokens.Caller(r)
+	if !ok {
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		d.fail(w, r, reason.Refusef(reason.Unauthorized, "authorization: send Authorization: Bearer <token>, with a token of the configured files"))
-		return false
+		d.fail(w, r, reason.Refusef(reason.Unauthorized, "authorization: send Authorization: Bearer <token>, with a token of those that ingest is configured with"))
+		return nil, false
 	}
-	if d.cfg.LocalOnly && !Loopback(r.Host) {
-		d.fail(w, r, reason.Refusef(reason.HostNotAllowed, "host: without tokens only requests to 127.0.0.1, [::1] or localhost are answered; configure token files"))
-		return false
-	}
-	return true
+	return caller, true
 }
 
 // Loopback tells whether an address ("host" or "host:port") is this machine and nothing else.

@@ -40,6 +40,7 @@ type fakeBus struct {
 	events  []event.Event
 	fates   map[string]fate.Fate
 	reports map[image.Digest][]*report.Report
+	sources map[image.Digest][]image.Reference
 	err     error // of every call
 	after   int   // events that are stored before err
 	trace   trace.TraceID
@@ -89,7 +90,18 @@ func (b *fakeBus) Fate(_ context.Context, key string) (fate.Fate, error) {
 func (b *fakeBus) Reports(_ context.Context, d image.Digest) ([]*report.Report, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.reports[d], b.err
+	var all []*report.Report
+	for _, r := range b.reports[d] {
+		c := *r // as read from the stream
+		all = append(all, &c)
+	}
+	return all, b.err
+}
+
+func (b *fakeBus) Sources(_ context.Context, d image.Digest) ([]image.Reference, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sources[d], b.err
 }
 
 // fixture is a door on a server.
@@ -101,17 +113,24 @@ type fixture struct {
 
 func open(t *testing.T, cfg door.Config, tracer trace.TracerProvider) *fixture {
 	t.Helper()
-	f := &fixture{bus: &fakeBus{fates: map[string]fate.Fate{}, reports: map[image.Digest][]*report.Report{}}, metrics: prometheus.NewRegistry()}
+	f := &fixture{bus: &fakeBus{fates: map[string]fate.Fate{}, reports: map[image.Digest][]*report.Report{}, sources: map[image.Digest][]image.Reference{}}, metrics: prometheus.NewRegistry()}
 	d, err := door.New(cfg, door.Deps{
 		Bus: f.bus, Logger: slog.New(slog.DiscardHandler), Registerer: f.metrics, Tracer: tracer, Now: func() time.Time { return now },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	served := serve(t, d, f.bus)
+	served.metrics = f.metrics
+	return served
+}
+
+// serve puts a door on a server.
+func serve(t *testing.T, d http.Handler, b *fakeBus) *fixture {
+	t.Helper()
 	s := httptest.NewServer(d)
 	t.Cleanup(s.Close)
-	f.url = s.URL
-	return f
+	return &fixture{bus: b, url: s.URL}
 }
 
 // do sends a request; headers are pairs.
@@ -417,12 +436,12 @@ func TestTokens(t *testing.T) {
 	}
 	for _, bad := range []string{"", "# only a comment\n", "short\n"} {
 		write(bad)
-		if _, err := door.ReadTokens([]string{file}); err == nil {
+		if _, err := door.OpenTokens(nil, []string{file}, slog.New(slog.DiscardHandler), nil); err == nil {
 			t.Errorf("token file %q is accepted", bad)
 		}
 	}
 	write("# ci\nfirst-token-0123456789\n\n  second-token-0123456789 \n")
-	tokens, err := door.ReadTokens([]string{file})
+	tokens, err := door.OpenTokens(nil, []string{file}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

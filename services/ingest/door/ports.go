@@ -16,4 +16,6 @@ type Bus interface {
 	Event(ctx context.Context, seq uint64) (event.Event, error)
 	Fate(ctx context.Context, key string) (fate.Fate, error)
 	Reports(ctx context.Context, d image.Digest) ([]*report.Report, error)
+	// Sources are the repositories that were confirmed to hold an image, every layer of it.
+	Sources(ctx context.Context, d image.Digest) ([]image.Reference, error)
 }

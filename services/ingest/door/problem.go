@@ -21,7 +21,7 @@ func statusOf(e *reason.Error) int {
 	switch e.Code {
 	case reason.Unauthorized:
 		return http.StatusUnauthorized
-	case reason.HostNotAllowed:
+	case reason.Forbidden, reason.HostNotAllowed:
 		return http.StatusForbidden
 	case reason.NotFound:
 		return http.StatusNotFound

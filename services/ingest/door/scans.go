@@ -49,18 +49,18 @@ func parseScan(body []byte) (image.Reference, []image.Platform, error) {
 }
 
 // requestEventID names a request's event: at random, since asking twice is asking for two scans; by the
-// caller's Idempotency-Key, when there is one, together with what is asked for.
-func requestEventID(idempotencyKey string, ref image.Reference, platforms []image.Platform) string {
+// caller and his Idempotency-Key, when there is one, together with what is asked for.
+func requestEventID(caller, idempotencyKey string, ref image.Reference, platforms []image.Platform) string {
 	if idempotencyKey == "" {
 		var b [32]byte
 		_, _ = rand.Read(b[:]) // never fails
 		return hex.EncodeToString(b[:])
 	}
-	fields := []string{idempotencyKey, ref.String()}
+	fields := []string{caller, idempotencyKey, ref.String()}
 	for _, p := range platforms {
 		fields = append(fields, p.String())
 	}
-	return key.Of("event.api.v1", fields...)
+	return key.Of("event.api.v2", fields...)
 }
 
 func (d *Door) postScan(w http.ResponseWriter, r *http.Request) {
@@ -73,15 +73,21 @@ func (d *Door) postScan(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, err)
 		return
 	}
+	caller := callerOf(r)
+	note(r, "reference", ref.String())
+	if !caller.MaySubmitScans(ref.Host, ref.Repository) {
+		d.fail(w, r, forbidden(caller, "reference", "have images of "+ref.Name()+" scanned"))
+		return
+	}
 	idempotency := r.Header.Get("Idempotency-Key")
 	if len(idempotency) > maxIdempotencyKey {
 		d.fail(w, r, reason.Refusef(reason.BadRequest, "idempotency-key: longer than %d bytes", maxIdempotencyKey))
 		return
 	}
 	e := event.Event{
-		ID:   requestEventID(idempotency, ref, platforms),
+		ID:   requestEventID(caller.Name, idempotency, ref, platforms),
 		Kind: event.KindImage, Source: sourceAPI, Action: event.Request, Cause: event.CauseRequest,
-		Reference: ref, Platforms: platforms, Received: d.now().UTC(),
+		Reference: ref, Platforms: platforms, Actor: caller.Name, Received: d.now().UTC(),
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), publishTimeout)
 	defer cancel()
@@ -103,7 +109,8 @@ func (d *Door) postScan(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Door) getScan(w http.ResponseWriter, r *http.Request) {
-	f, err := d.fate(r.Context(), r.PathValue("id"))
+	note(r, "id", r.PathValue("id"))
+	f, err := d.fate(r.Context(), callerOf(r), r.PathValue("id"))
 	if err != nil {
 		d.fail(w, r, err)
 		return
@@ -116,17 +123,22 @@ func (d *Door) getScan(w http.ResponseWriter, r *http.Request) {
 	d.send(w, r, http.StatusOK, "application/json", line)
 }
 
-// fate finds what became of a request. Between its event and the first word about it, the event itself
-// says that it was accepted.
-func (d *Door) fate(ctx context.Context, id string) (fate.Fate, error) {
+// fate finds what became of a request, for who sent it and for who may read its repository; to others it
+// does not exist. Between its event and the first word about it, the event itself says that it was
+// accepted.
+func (d *Door) fate(ctx context.Context, caller *Caller, id string) (fate.Fate, error) {
 	unknown := reason.Refusef(reason.NotFound, "no such scan request, or it is older than is remembered")
 	seq, _, err := fate.ParseRequestID(id)
 	if err != nil {
 		return fate.Fate{}, unknown
 	}
 	f, err := d.bus.Fate(ctx, fate.RequestKey(id))
-	if err == nil || !errors.Is(err, bus.ErrNotFound) {
-		return f, err
+	told := err == nil
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return fate.Fate{}, err
+	}
+	if told && caller.MayRead(f.Reference.Host, f.Reference.Repository) {
+		return f, nil
 	}
 	e, err := d.bus.Event(ctx, seq)
 	if errors.Is(err, bus.ErrNotFound) {
@@ -137,6 +149,12 @@ func (d *Door) fate(ctx context.Context, id string) (fate.Fate, error) {
 	}
 	if e.Action != event.Request || fate.RequestID(seq, e.ID) != id {
 		return fate.Fate{}, unknown
+	}
+	if sent := e.Source == sourceAPI && e.Actor != "" && e.Actor == caller.Name; !sent && !caller.MayRead(e.Reference.Host, e.Reference.Repository) {
+		return fate.Fate{}, unknown
+	}
+	if told {
+		return f, nil
 	}
 	return fate.Fate{Request: id, Reference: e.Reference, Stage: fate.Accepted, Received: e.Received, Updated: e.Received}, nil
 }

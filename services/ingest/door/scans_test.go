@@ -27,7 +27,7 @@ func FuzzScanRequest(f *testing.F) {
 		if ref.Tag == "" && ref.Digest == "" || len(platforms) > maxPlatforms {
 			t.Fatalf("accepted %q as %v for %v", body, ref, platforms)
 		}
-		if id := requestEventID("key", ref, platforms); id != requestEventID("key", ref, platforms) || len(id) != 64 {
+		if id := requestEventID("me", "key", ref, platforms); id != requestEventID("me", "key", ref, platforms) || len(id) != 64 {
 			t.Fatalf("event id %q", id)
 		}
 	})
