@@ -54,10 +54,7 @@ var ErrRole = errors.New("no such role")
 // Of answers what a role may do in the installation with this root ("" is the default one). It may
 // subscribe below its inbox prefix too; see Inbox.
 func Of(root string, r Role) (Permissions, error) {
-	g := &grants{root: root}
-	if root == "" {
-		g.root = DefaultRoot
-	}
+	g := newGrants(root)
 	grant, ok := roles[r]
 	if !ok {
 		return Permissions{}, fmt.Errorf("access: %w: %q; there are %s", ErrRole, r, names(Roles))
@@ -138,6 +135,13 @@ var roles = map[Role]func(*grants){
 type grants struct {
 	root string
 	p    Permissions
+}
+
+func newGrants(root string) *grants {
+	if root == "" {
+		root = DefaultRoot
+	}
+	return &grants{root: root}
 }
 
 func (g *grants) permissions() Permissions {

@@ -56,7 +56,7 @@ func TestCrossing(t *testing.T) {
 // TestTokensFitTheControlLine: a client sends its token as one line. Half of what our server takes leaves
 // room for another release's permissions.
 func TestTokensFitTheControlLine(t *testing.T) {
-	in, err := access.NewInstallation("test")
+	in, err := access.NewInstallation("test", "")
 	must(t, err)
 	for _, r := range access.Roles {
 		creds, err := in.Issuer.IssueRole("", r)

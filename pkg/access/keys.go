@@ -10,11 +10,19 @@ import (
 
 // Installation is everything that a NATS server and its users of one installation are made from: made
 // once, by NewInstallation. The operator's key is needed again only to change the accounts.
+//
+// Subscribers have an account of their own, from which nothing leads to the streams but pulling from a
+// consumer, acknowledging, asking about it and resetting it. In the account of the streams it would not do to
+// permit just that: JetStream sends its answer to whatever subject a request names, an empty one (nothing to
+// pull) included, and an empty message on $JS.API.STREAM.PURGE.STATE is a request, too.
 type Installation struct {
 	Operator      Identity // signs the accounts
-	Account       Identity // holds streams and users
+	Account       Identity // holds streams and services
+	Subscribers   Identity // holds subscribers
 	SystemAccount Identity // the server's own; nobody of ours uses it
-	Issuer        *Issuer
+
+	Issuer           *Issuer // of Account
+	SubscriberIssuer *Issuer // of Subscribers
 }
 
 // Identity is a key with the token that says what it is.
@@ -24,43 +32,55 @@ type Identity struct {
 	Token     string // JWT
 }
 
-// NewInstallation makes keys and tokens for an installation.
-func NewInstallation(name string) (*Installation, error) {
+// NewInstallation makes keys and tokens for an installation with this root ("" is the default one).
+func NewInstallation(name, root string) (*Installation, error) {
 	operator, err := newKey(nkeys.CreateOperator)
 	if err != nil {
 		return nil, err
 	}
-	account, err := newKey(nkeys.CreateAccount)
-	if err != nil {
-		return nil, err
+	var keys [5]key
+	for i := range keys {
+		if keys[i], err = newKey(nkeys.CreateAccount); err != nil {
+			return nil, err
+		}
 	}
-	system, err := newKey(nkeys.CreateAccount)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := newKey(nkeys.CreateAccount)
-	if err != nil {
-		return nil, err
-	}
+	services, subscribers, system, signer, subscriberSigner := keys[0], keys[1], keys[2], keys[3], keys[4]
 
-	ac := jwt.NewAccountClaims(account.public)
+	ac := jwt.NewAccountClaims(services.public)
 	ac.Name = name
 	ac.SigningKeys.Add(signer.public)
 	ac.Limits.JetStreamLimits = jwt.JetStreamLimits{
 		MemoryStorage: jwt.NoLimit, DiskStorage: jwt.NoLimit, Streams: jwt.NoLimit, Consumer: jwt.NoLimit, MaxAckPending: jwt.NoLimit,
 	}
-	sc := jwt.NewAccountClaims(system.public)
-	sc.Name = "SYS"
+	sc := jwt.NewAccountClaims(subscribers.public)
+	sc.Name = name + "-subscribers"
+	sc.SigningKeys.Add(subscriberSigner.public)
+	for _, bridge := range bridges(root) {
+		export := &jwt.Export{Name: bridge.subject, Subject: jwt.Subject(bridge.subject), Type: bridge.kind}
+		if bridge.kind == jwt.Service {
+			export.ResponseType = jwt.ResponseTypeStream // one pull, many messages
+		}
+		ac.Exports.Add(export)
+		sc.Imports.Add(&jwt.Import{
+			Name: bridge.subject, Subject: jwt.Subject(bridge.subject), LocalSubject: jwt.RenamingSubject(bridge.local),
+			Account: services.public, Type: bridge.kind,
+		})
+	}
+	yc := jwt.NewAccountClaims(system.public)
+	yc.Name = "SYS"
 	oc := jwt.NewOperatorClaims(operator.public)
 	oc.Name = name
 	oc.SystemAccount = system.public
 
-	in := &Installation{Issuer: &Issuer{account: account.public, signer: signer.pair}}
+	in := &Installation{
+		Issuer:           &Issuer{account: services.public, signer: signer.pair},
+		SubscriberIssuer: &Issuer{account: subscribers.public, signer: subscriberSigner.pair},
+	}
 	for _, part := range []struct {
 		of     *Identity
 		key    key
 		claims jwt.Claims
-	}{{&in.Operator, operator, oc}, {&in.Account, account, ac}, {&in.SystemAccount, system, sc}} {
+	}{{&in.Operator, operator, oc}, {&in.Account, services, ac}, {&in.Subscribers, subscribers, sc}, {&in.SystemAccount, system, yc}} {
 		token, err := part.claims.Encode(operator.pair)
 		if err != nil {
 			return nil, fmt.Errorf("access: sign token of %s: %w", part.claims.Claims().Name, err)

@@ -29,11 +29,13 @@ operator: %s
 system_account: %s
 resolver: MEMORY
 resolver_preload: {
-  # account
+  # streams and services
+  %s: %s
+  # subscribers
   %s: %s
   # the server's own
   %s: %s
 }
 `, MaxPayload, MaxControlLine, store, in.Operator.Token, in.SystemAccount.PublicKey,
-		in.Account.PublicKey, in.Account.Token, in.SystemAccount.PublicKey, in.SystemAccount.Token)
+		in.Account.PublicKey, in.Account.Token, in.Subscribers.PublicKey, in.Subscribers.Token, in.SystemAccount.PublicKey, in.SystemAccount.Token)
 }

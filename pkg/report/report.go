@@ -37,6 +37,16 @@ func (s Severity) String() string {
 	return [...]string{"unknown", "low", "medium", "high", "critical"}[min(max(s, 0), Critical)]
 }
 
+// ParseSeverity reads what String writes.
+func ParseSeverity(s string) (Severity, bool) {
+	for of := Unknown; of <= Critical; of++ {
+		if of.String() == s {
+			return of, true
+		}
+	}
+	return Unknown, false
+}
+
 // Database names the advisories that a report was judged on.
 type Database struct {
 	Digest    string // content digest, "sha256:…"

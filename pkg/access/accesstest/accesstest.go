@@ -3,6 +3,7 @@
 package accesstest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,7 +34,7 @@ type Server struct {
 // Start runs a server with its store in the test's temporary directory.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	in, err := access.NewInstallation("test")
+	in, err := access.NewInstallation("test", "")
 	if err != nil {
 		t.Fatalf("accesstest: %v", err)
 	}
@@ -93,6 +94,9 @@ func (s *Server) OptionsOf(t testing.TB, creds []byte) []nats.Option {
 		nats.InProcessServer(s.Server), nats.UserCredentialBytes(creds), nats.CustomInboxPrefix(inbox),
 		nats.MaxReconnects(-1), nats.ReconnectWait(10 * time.Millisecond),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if !errors.Is(err, nats.ErrPermissionViolation) {
+				return
+			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.refused = append(s.refused, err.Error())
@@ -100,8 +104,8 @@ func (s *Server) OptionsOf(t testing.TB, creds []byte) []nats.Option {
 	}
 }
 
-// Errors are what the server told any connection: permissions that were violated, above all.
-func (s *Server) Errors() []string {
+// Violations are what the server refused to any of the connections.
+func (s *Server) Violations() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.refused)
