@@ -15,6 +15,9 @@ type Queue struct {
 	Pool     string     // layers only; as the token in the subject
 	Pending  uint64     // not handed out yet
 	InFlight int        // handed out and not acknowledged, those handed back with a delay included
+
+	filter string // subject of its jobs
+	floor  uint64 // sequence up to which all are done
 }
 
 // Backlog lists every queue of WORK. It asks for the consumers' numbers, not for the stream's subjects,
@@ -35,6 +38,7 @@ func (b *Bus) Backlog(ctx context.Context) ([]Queue, error) {
 		all = append(all, Queue{
 			Kind: j.kind, Lane: j.lane, Class: work.Class(j.class), Pool: j.pool,
 			Pending: c.NumPending, InFlight: c.NumAckPending,
+			filter: c.Config.FilterSubject, floor: c.AckFloor.Stream,
 		})
 	}
 	if err := list.Err(); err != nil {

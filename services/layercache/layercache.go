@@ -46,6 +46,8 @@ type Config struct {
 	GiveUp time.Duration
 	// BusCheck is how often streams and consumers are looked at, to tell of full and changed ones (5 min).
 	BusCheck time.Duration
+	// LoadCheck is how often the leader measures what the scanners have before them (10 s).
+	LoadCheck time.Duration
 	// Breaker says when registries that fail are left alone.
 	Breaker breaker.Config
 	// Version of Pratique, for the reports on images that were refused.
@@ -70,6 +72,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.GiveUp == 0 {
 		c.GiveUp = 24 * time.Hour
+	}
+	if c.LoadCheck == 0 {
+		c.LoadCheck = 10 * time.Second
 	}
 	if c.BusCheck == 0 {
 		c.BusCheck = 5 * time.Minute
@@ -117,6 +122,7 @@ type Service struct {
 	join     *join.Join
 	tracks   tracks
 	analysis *analysis
+	load     *load
 	metrics  *metrics
 	tracer   trace.Tracer
 	log      *slog.Logger
@@ -146,6 +152,10 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if d.Tracer == nil {
 		d.Tracer = otel.GetTracerProvider()
 	}
+	load, err := newLoad(d.Registerer, staleAfter*cfg.LoadCheck, d.Now)
+	if err != nil {
+		return nil, fmt.Errorf("layercache: register metrics of the load: %w", err)
+	}
 	gate := breaker.NewGate(cfg.Breaker, d.Bus, d.Now, d.Logger)
 	guard := guarded{registry: d.Registry, gate: gate}
 	return &Service{
@@ -160,6 +170,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 		}),
 		tracks:   tracks{store: d.Bus, now: d.Now},
 		analysis: newAnalysis(),
+		load:     load,
 		metrics:  m,
 		tracer:   d.Tracer.Tracer("github.com/pratique-sec/pratique/services/layercache"),
 		log:      d.Logger,

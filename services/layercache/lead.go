@@ -14,13 +14,14 @@ const role = "layercache"
 // sweepEvery is how often the leader looks at registries that have failed.
 const sweepEvery = 5 * time.Second
 
-// lead does what one planner is enough for, until ctx ends: it re-matches, watches the bus, and tells of
-// registries. Two that do at once do the same things twice, which changes nothing.
+// lead does what one planner is enough for, until ctx ends: it re-matches, watches the bus, tells of
+// registries, and measures the load. Two that do at once do the same things twice, which changes nothing.
 func (s *Service) lead(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.rematch(ctx) })
 	g.Go(func() error { return s.watchBus(ctx) })
 	g.Go(func() error { return s.sweepRegistries(ctx) })
+	g.Go(func() error { return s.measureLoad(ctx) })
 	return g.Wait()
 }
 

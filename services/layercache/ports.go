@@ -42,6 +42,8 @@ type Bus interface {
 	DropImage(ctx context.Context, j work.MatchJob) error
 	Images(ctx context.Context, fn func(work.MatchJob) error) error
 
+	// Load is what the scanners have before them; matches count for matchPool.
+	Load(ctx context.Context, matchPool string) ([]work.Load, error)
 	// Troubles are what PublishSystem tells of the bus itself.
 	Troubles(ctx context.Context) ([]system.Notice, error)
 

@@ -55,7 +55,9 @@ func (s *Service) decideLayer(ctx context.Context, job work.LayerJob, d bus.Deli
 	if err != nil {
 		return s.layerFailed(ctx, job, d, whole, err)
 	}
-	s.metrics.layerSeconds.WithLabelValues(string(job.Class)).Observe(time.Since(start).Seconds())
+	took := time.Since(start)
+	s.metrics.layerSeconds.WithLabelValues(string(job.Class)).Observe(took.Seconds())
+	s.costs.note(job.Class, took)
 	if err := s.keep(ctx, job, l); err != nil {
 		return layerRetried, err
 	}

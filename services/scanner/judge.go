@@ -57,7 +57,9 @@ func (s *Service) decideImage(ctx context.Context, job work.MatchJob, d bus.Deli
 		}
 		return s.refuseImage(ctx, job, reason.Refusef(e.Code, "%w", err))
 	}
-	s.metrics.matchSeconds.Observe(time.Since(start).Seconds())
+	took := time.Since(start)
+	s.metrics.matchSeconds.Observe(took.Seconds())
+	s.costs.note(work.ClassMatch, took)
 	return s.settle(ctx, job, r)
 }
 

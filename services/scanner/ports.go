@@ -29,6 +29,8 @@ type Bus interface {
 	UpdateFate(ctx context.Context, key string, change func(*fate.Fate)) error
 	States
 	breaker.Store
+	// AddCost merges what was measured into the mean of a pool's jobs of a class.
+	AddCost(ctx context.Context, pool string, class work.Class, measured work.Cost) error
 
 	Setting(ctx context.Context, name string) (string, error)
 	PutSetting(ctx context.Context, name, value string) error

@@ -48,6 +48,8 @@ type Config struct {
 	// StaleAfter is the age at which a vulnerability database is old (72 h), and AgeCheck how often
 	// that is looked at (10 min).
 	StaleAfter, AgeCheck time.Duration
+	// CostEvery is how often it is told how long jobs take here (30 s).
+	CostEvery time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -74,6 +76,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.StaleAfter == 0 {
 		c.StaleAfter = 72 * time.Hour
+	}
+	if c.CostEvery == 0 {
+		c.CostEvery = 30 * time.Second
 	}
 	if c.AgeCheck == 0 {
 		c.AgeCheck = 10 * time.Minute
@@ -125,6 +130,7 @@ type Service struct {
 	databases Databases
 	engine    report.Engine
 	loaded    *signal
+	costs     costs
 	metrics   *metrics
 	log       *slog.Logger
 	now       func() time.Time
@@ -164,6 +170,7 @@ func (s *Service) Run(ctx context.Context) error {
 		})
 	}
 	run("follow vulnerability databases", func() error { return s.follow(ctx, vulndb.Vulnerabilities) })
+	run("tell costs", func() error { return s.tellCosts(ctx) })
 	run("watch registries", func() error { return s.gate.Run(ctx) })
 	run("watch the database's age", func() error { return s.watchAge(ctx) })
 	run("consume matches", func() error { return s.bus.ConsumeMatches(ctx, s.cfg.MatchSlots, s.judge) })

@@ -32,6 +32,9 @@ import (
 // drain is how long the services may take to hand back what they hold.
 const drain = 20 * time.Second
 
+// handBack is the last part of it, in which nothing is finished any more.
+const handBack = 5 * time.Second
+
 // layerSlots is how many layers are fetched at once, so that one is analysed while the next one arrives.
 const layerSlots = 2
 
@@ -179,7 +182,7 @@ func run(ctx context.Context, log *slog.Logger, tasks []service.Task, body func(
 }
 
 func newBus(ctx context.Context, nc *nats.Conn, d Deps) (*bus.Bus, error) {
-	b, err := bus.New(nc, bus.Config{}, bus.Options{Logger: d.Logger, Now: d.Now, Registerer: d.Registerer, Tracer: d.Tracer, Health: d.Health})
+	b, err := bus.New(nc, bus.Config{Drain: drain - handBack}, bus.Options{Logger: d.Logger, Now: d.Now, Registerer: d.Registerer, Tracer: d.Tracer, Health: d.Health})
 	if err != nil {
 		return nil, err
 	}
