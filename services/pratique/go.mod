@@ -13,6 +13,7 @@ require (
 	github.com/pratique-sec/pratique/pkg v0.0.0
 	github.com/pratique-sec/pratique/services/ingest v0.0.0
 	github.com/pratique-sec/pratique/services/layercache v0.0.0
+	github.com/pratique-sec/pratique/services/psaauditor v0.0.0
 	github.com/pratique-sec/pratique/services/scanner v0.0.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/redis/go-redis/v9 v9.23.0
@@ -353,6 +354,7 @@ require (
 	k8s.io/klog/v2 v2.140.0 // indirect
 	k8s.io/kube-openapi v0.0.0-20260721132016-d427ff9ee9ad // indirect
 	k8s.io/kubectl v0.36.1 // indirect
+	k8s.io/pod-security-admission v0.37.2 // indirect
 	k8s.io/utils v0.0.0-20260626114624-be93311217bd // indirect
 	modernc.org/libc v1.74.4 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
@@ -374,5 +376,6 @@ replace (
 	github.com/pratique-sec/pratique/proto => ../../proto
 	github.com/pratique-sec/pratique/services/ingest => ../ingest
 	github.com/pratique-sec/pratique/services/layercache => ../layercache
+	github.com/pratique-sec/pratique/services/psaauditor => ../psaauditor
 	github.com/pratique-sec/pratique/services/scanner => ../scanner
 )

@@ -33,7 +33,7 @@ func run() int {
 	ctx, stop := service.SignalContext(context.Background())
 	defer stop()
 	return cmd.Run(ctx, os.Args[1:], cmd.Env{
-		Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now, Version: version, Commit: commit, Program: os.Args[0],
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now, Version: version, Commit: commit, Program: os.Args[0],
 		Getenv: os.Getenv, //nolint:forbidigo // main is where the environment comes in
 	})
 }

@@ -2,7 +2,7 @@
 // by the services behind it.
 //
 // Results go to stdout, progress and logs to stderr. Exit codes are API: 0 is fine, 1 that a threshold
-// was met (scan --fail-on), 2 a mistake in usage or configuration, 3 that something could not be done,
+// was met (scan --fail-on) or something is not allowed (psa audit), 2 a mistake in usage or configuration, 3 that something could not be done,
 // or only in part. An error names the flag or field and the way out.
 package cmd
 
@@ -31,6 +31,7 @@ const (
 
 // Env is the world that a command runs in.
 type Env struct {
+	Stdin           io.Reader
 	Stdout, Stderr  io.Writer
 	Getenv          func(string) string
 	Now             func() time.Time
@@ -50,6 +51,7 @@ type cli struct {
 	Scan       scanCmd       `cmd:"" help:"Scan images now, through an embedded pipeline or a running server."`
 	Up         upCmd         `cmd:"" help:"Run everything in this process, with its state in a folder."`
 	Findings   findingsCmd   `cmd:"" help:"Show what is known against images (read-only)."`
+	PSA        psaCmd        `cmd:"" name:"psa" help:"Judge Kubernetes manifests by the Pod Security Standards."`
 	Explain    explainCmd    `cmd:"" help:"Tell what became of an image (read-only)."`
 	Status     statusCmd     `cmd:"" help:"Show databases, queues and counts (read-only)."`
 	Deadletter deadletterCmd `cmd:"" help:"Look at what was refused, and drive it again or drop it."`

@@ -74,6 +74,12 @@ func TestMistakes(t *testing.T) {
 		{[]string{"status", "--creds", "x"}, []string{"--creds:", "--nats URL"}},
 		{[]string{"status", "--nats", "nats://127.0.0.1:1", "--creds", "/no/such/file"}, []string{"--creds:"}},
 		{[]string{"explain", "image", "a:b:c:d"}, []string{"REF:"}},
+		{[]string{"psa", "audit"}, []string{`expected "<path> ..."`, "pratique psa audit --help"}},
+		{[]string{"psa", "audit", "/no/such/file"}, []string{"PATH:", "/no/such/file"}},
+		{[]string{"psa", "audit", "-", "-"}, []string{"PATH:", "standard input"}},
+		{[]string{"psa", "audit", "-", "--level", "privileged"}, []string{"--level", "baseline", "restricted"}},
+		{[]string{"psa", "audit", "-", "--version", "1.34"}, []string{"--version:", "v1.NN"}},
+		{[]string{"psa", "audit", "-", "-o", "sarif"}, []string{"--output", "table", "json"}},
 		{[]string{"deadletter", "show", "x"}, []string{"<number>"}},
 		{[]string{"db", "load", "/no/such/file"}, []string{"PATH:"}},
 		{[]string{"version", "--log-level", "loud"}, []string{"--log-level"}},
@@ -113,7 +119,7 @@ func TestHelpAndVersion(t *testing.T) {
 	if got.code != ExitOK || got.stderr != "" {
 		t.Errorf("help: code %d, stderr %q", got.code, got.stderr)
 	}
-	for _, verb := range []string{"scan", "up", "findings watch", "findings list", "explain image", "status", "deadletter list", "deadletter show", "deadletter redrive", "deadletter drop", "db load", "demo", "version"} {
+	for _, verb := range []string{"scan", "up", "findings watch", "findings list", "psa audit", "explain image", "status", "deadletter list", "deadletter show", "deadletter redrive", "deadletter drop", "db load", "demo", "version"} {
 		if !strings.Contains(got.stdout, "\n  "+verb) {
 			t.Errorf("help does not list %q", verb)
 		}
