@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 )
 
 // MaxDocuments bounds how many documents one input may hold.
@@ -91,10 +90,19 @@ func holds(line []byte) bool {
 	return len(text) > 0 && text[0] != '#' && line[0] != '%'
 }
 
+func anyHolds(chunk []byte) bool {
+	for line := range bytes.Lines(chunk) {
+		if holds(line) {
+			return true
+		}
+	}
+	return false
+}
+
 // documents makes documents of a chunk that begins on a line: one of YAML, or each value of a stream of
 // JSON. JSON is tried first where it may be some, since YAML forbids the tabs that indent it.
 func documents(chunk []byte, line int) []Document {
-	if !slices.ContainsFunc(slices.Collect(bytes.Lines(chunk)), holds) {
+	if !anyHolds(chunk) {
 		return nil
 	}
 	start := 0
@@ -110,7 +118,7 @@ func documents(chunk []byte, line int) []Document {
 		before := start + int(values.InputOffset())
 		var value json.RawMessage
 		err := values.Decode(&value)
-		if err == io.EOF { //nolint:errorlint // Decode returns it as it is
+		if err == io.EOF {
 			return all
 		}
 		if err != nil && len(all) == 0 {

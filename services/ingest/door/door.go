@@ -6,6 +6,7 @@
 //	GET  /v1/scans/{id}       what became of it
 //	GET  /v1/reports/{digest} the reports of a manifest, one JSON object a line; ?platform= picks one
 //	POST /v1/events/{source}  a registry's notification → 202 {"accepted","dropped"}
+//	POST /v1/manifests        a cluster's manifests, YAML or JSON; ?cluster= names it → 202 {"id","documents"}
 //
 // Whatever is no success has the body {"code","message","traceId"}. Bodies are protobuf JSON of
 // proto/pratique/v1.
@@ -61,6 +62,7 @@ type Door struct {
 	tracer  trace.TracerProvider
 	now     func() time.Time
 	mux     *http.ServeMux
+	checks  chan struct{} // a slot each for manifests that are being checked
 }
 
 // New makes a door.
@@ -69,7 +71,7 @@ func New(cfg Config, deps Deps) (*Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Door{bus: deps.Bus, log: deps.Logger, metrics: m, tracer: deps.Tracer, now: deps.Now, mux: http.NewServeMux()}
+	d := &Door{bus: deps.Bus, log: deps.Logger, metrics: m, tracer: deps.Tracer, now: deps.Now, mux: http.NewServeMux(), checks: make(chan struct{}, manifestChecks)}
 	if d.now == nil {
 		d.now = time.Now
 	}
@@ -77,11 +79,12 @@ func New(cfg Config, deps Deps) (*Door, error) {
 	d.route(http.MethodPost, "/v1/scans", d.postScan)
 	d.route(http.MethodGet, "/v1/scans/{id}", d.getScan)
 	d.route(http.MethodGet, "/v1/reports/{digest}", d.getReports)
+	d.route(http.MethodPost, "/v1/manifests", d.postManifests)
 	for _, s := range source.All {
 		d.route(http.MethodPost, "/v1/events/"+s.Name, d.postEvents(s))
 	}
 	d.mux.Handle("/", d.instrument("other", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d.problem(w, r, http.StatusNotFound, reason.NotFound, "no such path; see /v1/scans, /v1/reports and /v1/events")
+		d.problem(w, r, http.StatusNotFound, reason.NotFound, "no such path; see /v1/scans, /v1/reports, /v1/events and /v1/manifests")
 	})))
 	return d, nil
 }
@@ -194,6 +197,11 @@ func (d *Door) body(w http.ResponseWriter, r *http.Request, most int64) ([]byte,
 		d.problem(w, r, http.StatusUnsupportedMediaType, reason.BadRequest, "content-type: send JSON with Content-Type: application/json")
 		return nil, false
 	}
+	return d.read(w, r, most)
+}
+
+// read reads a body of at most most bytes. false: the answer has been given.
+func (d *Door) read(w http.ResponseWriter, r *http.Request, most int64) ([]byte, bool) {
 	if r.Header.Get("Content-Encoding") != "" {
 		d.problem(w, r, http.StatusUnsupportedMediaType, reason.BadRequest, "content-encoding: send the body as it is")
 		return nil, false

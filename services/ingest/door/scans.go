@@ -147,7 +147,7 @@ func (d *Door) fate(ctx context.Context, caller *Caller, id string) (fate.Fate, 
 	if err != nil {
 		return fate.Fate{}, err
 	}
-	if e.Action != event.Request || fate.RequestID(seq, e.ID) != id {
+	if e.Kind != event.KindImage || e.Action != event.Request || fate.RequestID(seq, e.ID) != id {
 		return fate.Fate{}, unknown
 	}
 	if sent := e.Source == sourceAPI && e.Actor != "" && e.Actor == caller.Name; !sent && !caller.MayRead(e.Reference.Host, e.Reference.Repository) {

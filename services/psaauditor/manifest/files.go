@@ -85,7 +85,7 @@ func open(file string) (Set, error) {
 	if err != nil {
 		return Set{}, plain(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	return parse(f)
 }
 

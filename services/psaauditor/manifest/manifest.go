@@ -42,7 +42,7 @@ type Problem struct {
 	Err      error
 }
 
-func (p Problem) Error() string { return fmt.Sprintf("document %d: %v", p.Document, p.Err) }
+func (p Problem) String() string { return fmt.Sprintf("document %d: %v", p.Document, p.Err) }
 
 // Set is what an input holds.
 type Set struct {
@@ -94,7 +94,7 @@ func each(err error) []error {
 	if err == nil {
 		return nil
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only joined here
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
 	return []error{err}
