@@ -44,7 +44,7 @@ func (p *policy) failed(ctx context.Context, what string, err error) error {
 	}
 	var re *reason.Error
 	if errors.As(err, &re) {
-		return &reason.Error{Kind: re.Kind, Code: re.Code, RetryAfter: re.RetryAfter, Answered: re.Answered, Err: fmt.Errorf("%s: %w", what, re.Err)}
+		return within(what, re)
 	}
 	var te *transport.Error // of the login only
 	if errors.As(err, &te) {
@@ -64,9 +64,20 @@ func (p *policy) failed(ctx context.Context, what string, err error) error {
 	var authority x509.UnknownAuthorityError
 	var hostname x509.HostnameError
 	if errors.As(err, &authority) || errors.As(err, &hostname) {
-		return reason.Refusef(reason.HostNotAllowed, "%s: %w; set insecure for the host to accept any certificate", what, err)
+		return reason.Refusef(reason.HostNotAllowed, "%s: %w; set ca for the host to the authority that its certificate is from, or insecure to accept any", what, err)
 	}
 	return reason.Retryf(reason.Unreachable, "%s: %w", what, err)
+}
+
+// within says where an error came up, and leaves its decision as it is.
+func within(where string, err error) error {
+	var re *reason.Error
+	if !errors.As(err, &re) {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	with := *re
+	with.Err = fmt.Errorf("%s: %w", where, re.Err)
+	return &with
 }
 
 // status decides what an answer that is neither success nor "later" means.

@@ -28,13 +28,14 @@ const (
 // policy says where one registry may send us.
 type policy struct {
 	name     string // as in references
+	under    string // what it is configured under: the name, or a pattern
 	endpoint string // host that serves it
 	host     Host
 	preset   preset
 }
 
-func newPolicy(name string, h Host) *policy {
-	p := &policy{name: name, endpoint: name, host: h, preset: presetOf(name)}
+func newPolicy(name, under string, h Host) *policy {
+	p := &policy{name: name, under: under, endpoint: name, host: h, preset: presetOf(name)}
 	if p.preset.endpoint != "" {
 		p.endpoint = p.preset.endpoint
 	}
@@ -96,20 +97,23 @@ func (p *policy) refuse(u *url.URL) error {
 // away strangers, keeps credentials where they belong, and turns the answers that mean "later" into
 // errors, since only here their Retry-After can be seen for logins too.
 type guard struct {
-	policy   *policy
-	verified http.RoundTripper
-	insecure http.RoundTripper // skips certificate checks
-	now      func() time.Time
+	policy  *policy
+	own     http.RoundTripper // to the registry and its named realms: with the client certificate
+	named   http.RoundTripper // to its other named hosts
+	others  http.RoundTripper
+	metrics *metrics
+	now     func() time.Time
 }
 
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	r, named := g.policy.role(req.URL)
+	moved := redirected(req)
 	var err error
 	switch {
 	case r == stranger:
 		err = g.policy.refuse(req.URL)
-	case r == blobs && req.Method != http.MethodGet && req.Method != http.MethodHead:
-		err = g.policy.refuse(req.URL)
+	case (r == blobs || moved) && req.Method != http.MethodGet && req.Method != http.MethodHead:
+		err = g.policy.refuse(req.URL) // a body may hold a refresh token
 	case req.URL.Scheme == "http" && !g.policy.host.Plain:
 		err = errPlain
 	case req.URL.Scheme != "http" && req.URL.Scheme != "https":
@@ -121,18 +125,22 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	if r == blobs || req.Header.Get("Referer") != "" {
+	if r == blobs || moved || req.Header.Get("Referer") != "" {
 		req = req.Clone(req.Context())
 		req.Header.Del("Referer")
-		if r == blobs {
+		if r == blobs || moved {
 			req.Header.Del("Authorization")
 		}
 	}
-	next := g.verified
-	if g.policy.host.Insecure && named {
-		next = g.insecure
+	next := g.others
+	switch {
+	case named && r != blobs && !moved:
+		next = g.own
+	case named:
+		next = g.named
 	}
 	resp, err := next.RoundTrip(req)
+	g.metrics.answered(g.policy.under, resp, err)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +149,15 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return resp, nil
+}
+
+// redirected tells whether a request follows a redirect that began at another host.
+func redirected(req *http.Request) bool {
+	first := req
+	for first.Response != nil && first.Response.Request != nil {
+		first = first.Response.Request
+	}
+	return hostOf(first.URL) != hostOf(req.URL)
 }
 
 // later is the error of an answer that asks to come back; nil for every other. 501 is not one: it says

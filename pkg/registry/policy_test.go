@@ -70,7 +70,7 @@ func TestRoles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, _ := newPolicy(tc.registry, Host{}).role(u); got != tc.want {
+		if got, _ := newPolicy(tc.registry, tc.registry, Host{}).role(u); got != tc.want {
 			t.Errorf("%s: role of %s = %d, want %d", tc.registry, tc.url, got, tc.want)
 		}
 	}
@@ -81,11 +81,11 @@ func TestLookupPrefersTheNarrower(t *testing.T) {
 		"*": {Username: "any"}, "*.example.com": {Username: "pattern"}, "a.example.com": {Username: "name"},
 	}}
 	for host, want := range map[string]string{"a.example.com": "name", "b.example.com": "pattern", "c.b.example.com": "any"} {
-		if h, ok := c.lookup(host); !ok || h.Username != want {
+		if h, _, ok := c.lookup(host); !ok || h.Username != want {
 			t.Errorf("lookup(%s) = %q, %v, want %q", host, h.Username, ok, want)
 		}
 	}
-	if _, ok := (Config{}).lookup("a.example.com"); ok {
+	if _, _, ok := (Config{}).lookup("a.example.com"); ok {
 		t.Error("the zero configuration allows a host")
 	}
 }

@@ -4,7 +4,8 @@
 // The policy: a host must be configured, or nothing is sent. Loopback and private addresses are only
 // for hosts that are configured by name, checked on the address that is connected to. Redirects and
 // token realms lead to the host itself or to hosts configured for that registry (presets know those of
-// the public ones); credentials go to the registry and its realms and nowhere else.
+// the public ones); credentials go to the registry and its realms and nowhere else, and nowhere by a
+// redirect to another host. A proxy is used where it is configured, never because the environment has one.
 //
 // All errors carry a decision (pkg/reason): registry away or slow, 429, 5xx: retry; denied, not found,
 // wrong bytes, forbidden hosts: refuse. It does not retry by itself, cache content, push, or list.
@@ -12,18 +13,21 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -57,15 +61,19 @@ var accept = strings.Join([]string{
 type Options struct {
 	Now   func() time.Time // nil: time.Now
 	Stall time.Duration    // how long a blob may send nothing; 0: a minute
+	// Registerer gets the metrics; nil: nobody sees them. Clients that share one share the metrics.
+	Registerer prometheus.Registerer
 }
 
 // Client reads from registries. Safe for concurrent use.
 type Client struct {
-	cfg                Config
-	verified, insecure http.RoundTripper
-	now                func() time.Time
-	stall              time.Duration
-	sessions           sessions
+	cfg        Config
+	transports *transports
+	helpers    *helpers
+	metrics    *metrics
+	now        func() time.Time
+	stall      time.Duration
+	sessions   sessions
 }
 
 // Descriptor is what a tag points to.
@@ -75,46 +83,70 @@ type Descriptor struct {
 	Size      int64  // bytes of the manifest
 }
 
-// New checks the configuration, every problem of which is in the error. It sends nothing.
+// New checks the configuration, every problem of which is in the error, and reads its certificates. It
+// sends nothing.
 func New(cfg Config, opts Options) (*Client, error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	c := &Client{cfg: cfg, now: opts.Now, stall: opts.Stall, sessions: sessions{entries: map[string]*entry{}}}
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	c := &Client{
+		cfg: cfg, metrics: m, helpers: newHelpers(), now: opts.Now, stall: opts.Stall,
+		sessions: sessions{entries: map[string]*entry{}},
+	}
 	if c.now == nil {
 		c.now = time.Now
 	}
 	if c.stall == 0 {
 		c.stall = defaultStall
 	}
-	named := map[string]bool{}
+	d := &dialer{named: map[string]bool{}}
 	for name, h := range cfg.Hosts {
 		for _, n := range append(append([]string{name}, h.Realms...), h.Blobs...) {
 			if !isPattern(n) {
-				named[n] = true
+				d.named[n] = true
 			}
 		}
 	}
-	d := &dialer{named: named}
-	c.verified = newTransport(d, &tls.Config{MinVersion: tls.VersionTLS12})
-	c.insecure = newTransport(d, &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}) // asked for by the operator, for named hosts
+	for _, n := range proxies(cfg.Proxy) {
+		d.named[n] = true
+	}
+	c.transports = &transports{dial: d, ca: cfg.CA, proxy: proxyOf(cfg.Proxy, d), kept: map[trust]*kept{}}
+	var errs []error
+	if _, err := c.transports.of(trust{}); err != nil {
+		errs = append(errs, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Hosts)) {
+		if _, err := c.guard(newPolicy(name, name, cfg.Hosts[name])); err != nil {
+			errs = append(errs, fmt.Errorf("hosts[%s].%w", name, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
 	return c, nil
 }
 
-// newTransport has no proxy: one would connect for us, to addresses that nobody checks.
-func newTransport(d *dialer, t *tls.Config) *http.Transport {
-	return &http.Transport{
-		DialContext:            d.DialContext,
-		TLSClientConfig:        t,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // digests are of the bytes as they are
-		TLSHandshakeTimeout:    dialTimeout,
-		ResponseHeaderTimeout:  30 * time.Second,
-		ExpectContinueTimeout:  time.Second,
-		IdleConnTimeout:        90 * time.Second,
-		MaxIdleConnsPerHost:    16,
-		MaxResponseHeaderBytes: maxHeader,
+// guard is the lowest transport to a registry, with the certificates as they are now.
+func (c *Client) guard(p *policy) (*guard, error) {
+	g := &guard{policy: p, metrics: c.metrics, now: c.now}
+	for _, t := range []struct {
+		to   *http.RoundTripper
+		with trust
+	}{
+		{&g.own, trust{p.host.Insecure, p.host.CA, p.host.Cert, p.host.Key}},
+		{&g.named, trust{p.host.Insecure, p.host.CA, "", ""}},
+		{&g.others, trust{}},
+	} {
+		var err error
+		if *t.to, err = c.transports.of(t.with); err != nil {
+			return nil, err
+		}
 	}
+	return g, nil
 }
 
 // Allowed tells, without sending anything, whether the policy lets us talk to a host: nil, or a refusal
@@ -128,11 +160,11 @@ func (c *Client) policy(host string) (*policy, error) {
 	if err := image.CheckHost(host); err != nil {
 		return nil, reason.Refusef(reason.Malformed, "%w", err)
 	}
-	h, ok := c.cfg.lookup(host)
+	h, under, ok := c.cfg.lookup(host)
 	if !ok {
 		return nil, reason.Refusef(reason.HostNotAllowed, "registry %s is not configured; add it to the registry hosts", host)
 	}
-	return newPolicy(host, h), nil
+	return newPolicy(host, under, h), nil
 }
 
 // Resolve asks where a tag points now. A tag that is gone is reason.NotFound.
@@ -346,6 +378,7 @@ func (r *request) status(resp *http.Response) error {
 func (r *request) forget(err error) {
 	if reason.Of(err).Code == reason.Denied {
 		r.c.sessions.drop(r.key, r.s)
+		r.c.helpers.forget()
 	}
 }
 

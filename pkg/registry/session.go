@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/docker/cli/cli/config"
-	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -28,6 +26,7 @@ const (
 	maxRedirects  = 5
 	maxPing       = 64 << 10
 	maxConfigFile = 1 << 20
+	maxPEM        = 1 << 20
 )
 
 // session is a login at one registry for pulling from one repository.
@@ -93,7 +92,11 @@ func (c *Client) session(ctx context.Context, what, host, repository string) (*s
 	}
 	s, err = c.login(ctx, p, repository)
 	if err != nil {
-		return nil, p.failed(ctx, what, err)
+		err = p.failed(ctx, what, err)
+		if reason.Of(err).Code == reason.Denied {
+			c.helpers.forget()
+		}
+		return nil, err
 	}
 	c.sessions.mu.Lock()
 	e.session = s
@@ -113,11 +116,14 @@ func (c *Client) login(ctx context.Context, p *policy, repository string) (*sess
 	if err != nil {
 		return nil, reason.Refusef(reason.Malformed, "host %q: %w", p.endpoint, err)
 	}
-	auth, err := c.credentials(p)
+	auth, err := c.credentials(ctx, p, repository)
 	if err != nil {
 		return nil, err
 	}
-	rt := &guard{policy: p, verified: c.verified, insecure: c.insecure, now: c.now}
+	rt, err := c.guard(p)
+	if err != nil {
+		return nil, reason.Retryf(reason.Denied, "certificates of %s: %w", p.name, err)
+	}
 	challenge, err := transport.Ping(ctx, reg, capped{rt})
 	if err != nil {
 		return nil, err
@@ -165,42 +171,26 @@ func (c *Client) token(ctx context.Context, p *policy, reg name.Registry, auth a
 	return t, nil
 }
 
-// credentials are the host's own, else those of the Docker configuration, else none.
-func (c *Client) credentials(p *policy) (authn.Authenticator, error) {
-	if p.host.Username != "" {
-		b, err := readBounded(p.host.PasswordFile, maxSecret)
+// credentials are the repository's or host's own, else those of the Docker configuration, else none.
+func (c *Client) credentials(ctx context.Context, p *policy, repository string) (authn.Authenticator, error) {
+	if own := p.host.credentials(repository); own.Username != "" {
+		b, err := readBounded(own.PasswordFile, maxSecret)
 		if err != nil {
 			return nil, reason.Retryf(reason.Denied, "password file of %s: %w", p.name, err)
 		}
-		return &authn.Basic{Username: p.host.Username, Password: strings.TrimSpace(string(b))}, nil
+		return &authn.Basic{Username: own.Username, Password: strings.TrimSpace(string(b))}, nil
 	}
 	if c.cfg.DockerConfig == "" {
 		return authn.Anonymous, nil
 	}
-	b, err := readBounded(c.cfg.DockerConfig, maxConfigFile)
+	found, err := c.dockerCredentials(ctx, p.name, repository)
 	if err != nil {
-		return nil, reason.Retryf(reason.Denied, "docker config: %w", err)
+		return nil, within("docker config "+c.cfg.DockerConfig, err)
 	}
-	file, err := config.LoadFromReader(strings.NewReader(string(b)))
-	if err != nil {
-		return nil, reason.Retryf(reason.Denied, "docker config %s: %w", c.cfg.DockerConfig, err)
-	}
-	key := p.name
-	if key == "docker.io" {
-		key = authn.DefaultAuthKey
-	}
-	found, err := file.GetAuthConfig(key)
-	if err != nil {
-		return nil, reason.Retryf(reason.Denied, "docker config %s: credentials of %s: %w", c.cfg.DockerConfig, p.name, err)
-	}
-	found.ServerAddress = ""
-	if found == (types.AuthConfig{}) {
+	if found == (authn.AuthConfig{}) {
 		return authn.Anonymous, nil
 	}
-	return authn.FromConfig(authn.AuthConfig{
-		Username: found.Username, Password: found.Password, Auth: found.Auth,
-		IdentityToken: found.IdentityToken, RegistryToken: found.RegistryToken,
-	}), nil
+	return authn.FromConfig(found), nil
 }
 
 func readBounded(path string, most int64) ([]byte, error) {
