@@ -67,8 +67,11 @@ alone: ## build each module by itself, without the workspace
 	@for m in $(MODULES); do echo "$$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit 1; done
 
 .PHONY: bench
-bench: ## the benchmarks
-	go test -run '^$$' -bench . -benchtime 10x ./loadtest/...
+bench: ## compare with Trivy of the same version: one table, 5 to 10 minutes (BENCH="-json FILE -html FILE -only cold,known,…")
+	@mkdir -p bin .cache
+	@.ci/alive "compiling the benchmarks (the first time with all of Trivy: 5 to 10 minutes on 2 cores)" \
+		go build -ldflags '$(LDFLAGS)' -o bin/pratique-bench ./loadtest/bench
+	@bin/pratique-bench $(BENCH)
 
 .PHONY: clean
 clean: ## remove what was built here (not Go's caches)

@@ -39,3 +39,9 @@ func scanTokens(s finding.Scan) []string {
 func (b *Bus) WatchScans(ctx context.Context, from uint64, fn func(seq uint64, s finding.Scan) error) error {
 	return watch(ctx, b, streamScans, "scan.v1.>", from, wire.DecodeScan, fn)
 }
+
+// LastScan is the sequence of the newest scan that SCANS has held; 0 when there was none.
+func (b *Bus) LastScan(ctx context.Context) (uint64, error) {
+	_, last, err := b.bounds(ctx, b.name(streamScans))
+	return last, err
+}

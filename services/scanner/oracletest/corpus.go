@@ -2,17 +2,14 @@ package oracletest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
-	"time"
+
+	"github.com/pratique-sec/pratique/services/scanner/oracletest/corpus"
+	"github.com/pratique-sec/pratique/services/scanner/oracletest/peer"
 )
 
 // Corpus serves the small corpus of real images, which lies beside the repository, and returns its registry's
@@ -20,27 +17,21 @@ import (
 // skipped where there is no corpus.
 func Corpus(t testing.TB) (address string, names []string) {
 	t.Helper()
-	source := Shared(t, "corpus")
-	cache, err := os.UserCacheDir()
+	r, err := corpus.Small(t.Context(), func() { t.Log("building the corpus, which takes minutes") })
+	if errors.Is(err, corpus.ErrNone) {
+		t.Skip(err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "pratique", "corpus")
-	index := filepath.Join(dir, "small.json")
-	if _, err := os.Stat(index); errors.Is(err, os.ErrNotExist) {
-		t.Log("building the corpus, which takes minutes")
-		cmd := exec.CommandContext(t.Context(), filepath.Join(source, "make-corpus.sh"), "small", dir, freeAddress(t))
-		if msg, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build the corpus: %v\n%s", err, msg)
-		}
-	}
-	return serve(t, filepath.Join(dir, "mkcorpus"), filepath.Join(dir, "registry")), images(t, index)
+	t.Cleanup(r.Close)
+	return r.Address, r.Names
 }
 
 // Shared returns a folder beside the repository and skips the test where there is none.
 func Shared(t testing.TB, name string) string {
 	t.Helper()
-	dir, err := find("../shared/" + name)
+	dir, err := peer.Find("../shared/" + name)
 	if err != nil {
 		t.Skipf("no folder ../shared/%s", name)
 	}
@@ -64,13 +55,18 @@ func Hostile(t testing.TB) (address string) {
 	}
 	dir := filepath.Join(cache, "pratique", "hostile")
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		buildHostile(t, program, dir)
+		buildHostile(t.Context(), t, program, dir)
 	}
-	return serve(t, program, dir)
+	r, err := corpus.Serve(t.Context(), program, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r.Address
 }
 
 // buildHostile fills a folder of its own first: one that is there is whole.
-func buildHostile(t testing.TB, program, dir string) {
+func buildHostile(ctx context.Context, t testing.TB, program, dir string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		t.Fatal(err)
@@ -80,7 +76,7 @@ func buildHostile(t testing.TB, program, dir string) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(tmp)
-	if msg, err := exec.CommandContext(t.Context(), program, "hostile", "-dir", tmp).CombinedOutput(); err != nil {
+	if msg, err := exec.CommandContext(ctx, program, "hostile", "-dir", tmp).CombinedOutput(); err != nil {
 		t.Fatalf("build the hostile images: %v\n%s", err, msg)
 	}
 	if err := os.Rename(tmp, dir); err != nil {
@@ -88,74 +84,4 @@ func buildHostile(t testing.TB, program, dir string) {
 			t.Fatal(err)
 		}
 	}
-}
-
-func images(t testing.TB, index string) []string {
-	t.Helper()
-	b, err := os.ReadFile(index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list struct{ Images []struct{ Ref string } }
-	if err := json.Unmarshal(b, &list); err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, i := range list.Images {
-		name, _, _ := strings.Cut(i.Ref, " ") // what follows says of which platforms an index is
-		names = append(names, name)
-	}
-	if len(names) == 0 {
-		t.Fatalf("%s lists no images", index)
-	}
-	return names
-}
-
-// freeAddress is one that was free a moment ago: the program wants to be told.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func serve(t testing.TB, program, dir string) string {
-	t.Helper()
-	address := freeAddress(t)
-	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, program, "registry", "-addr", address, "-dir", dir)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stop()
-		_ = cmd.Wait() // killed
-	})
-	deadline := time.After(20 * time.Second)
-	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		if answers(ctx, address) {
-			tick.Stop()
-			return address
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("the corpus's registry did not start")
-		}
-	}
-}
-
-func answers(ctx context.Context, address string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/v2/", address), nil)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
