@@ -96,33 +96,20 @@ type Issuer struct {
 	signer  nkeys.KeyPair
 }
 
-// NewIssuer makes an issuer from an account's token and the seed of its signing key.
-func NewIssuer(accountToken string, seed []byte) (*Issuer, error) {
+// newIssuer makes an issuer of an account's token and one of its signing keys.
+func newIssuer(accountToken string, signer nkeys.KeyPair) (*Issuer, error) {
 	claims, err := jwt.DecodeAccountClaims(accountToken)
 	if err != nil {
-		return nil, fmt.Errorf("access: account token: %w", err)
-	}
-	signer, err := nkeys.FromSeed(seed)
-	if err != nil {
-		return nil, fmt.Errorf("access: signing key: %w", err)
+		return nil, fmt.Errorf("account token: %w", err)
 	}
 	public, err := signer.PublicKey()
 	if err != nil {
-		return nil, fmt.Errorf("access: signing key: %w", err)
+		return nil, fmt.Errorf("signing key: %w", err)
 	}
-	if public != claims.Subject && !claims.SigningKeys.Contains(public) {
-		return nil, fmt.Errorf("access: signing key %s is none of account %s (%s)", public, claims.Name, claims.Subject)
+	if !claims.SigningKeys.Contains(public) {
+		return nil, fmt.Errorf("signing key %s is none of account %s (%s)", public, claims.Name, claims.Subject)
 	}
 	return &Issuer{account: claims.Subject, signer: signer}, nil
-}
-
-// SigningSeed is the seed of the signing key, a secret: who has it can make every user.
-func (i *Issuer) SigningSeed() ([]byte, error) {
-	seed, err := i.signer.Seed()
-	if err != nil {
-		return nil, fmt.Errorf("access: signing key: %w", err)
-	}
-	return seed, nil
 }
 
 // User is one set of credentials.
