@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,9 +29,15 @@ type Object struct {
 	Name      string // ends in "-" where the server completes it (metadata.generateName)
 	Owner     *Owner // the controller that made it; nil for what somebody wrote
 
-	Path     string             // where the pod's spec is in the object: "spec.template.spec"
+	path     string             // where the pod's spec is in the object: "spec.template.spec"
 	Metadata *metav1.ObjectMeta // of the pod
 	Spec     *corev1.PodSpec    // with defaults
+}
+
+// Field says where in the object a field of the pod is: "spec.hostNetwork" of a Deployment's is its
+// "spec.template.spec.hostNetwork".
+func (o Object) Field(ofPod string) string {
+	return strings.TrimSuffix(o.path, "spec") + ofPod
 }
 
 // Owner is an object's controller.
@@ -272,21 +279,65 @@ func read(body []byte, path string) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	name := own.Name
-	if name == "" {
-		name = own.GenerateName
-	}
+	name, err := nameOf(&own)
 	switch {
-	case name == "":
-		return Object{}, errors.New("metadata.name is missing")
+	case err != nil:
+		return Object{}, err
 	case template == nil || len(template.Spec.Containers) == 0:
 		// The server would refuse it, and the checks would find nothing against it.
 		return Object{}, fmt.Errorf("%q: %s.containers is missing; of patches, hand in what kustomize build makes", name, path)
 	}
-	o := Object{Namespace: own.Namespace, Name: name, Path: path, Metadata: &template.ObjectMeta, Spec: &template.Spec}
-	if c := metav1.GetControllerOfNoCopy(&own); c != nil {
-		o.Owner = &Owner{Kind: c.Kind, Name: c.Name}
+	o := Object{Namespace: own.Namespace, Name: name, path: path, Metadata: &template.ObjectMeta, Spec: &template.Spec}
+	if o.Owner, err = ownerOf(&own); err != nil {
+		return Object{}, err
 	}
 	setDefaults(o.Spec)
 	return o, nil
+}
+
+// Bounds of names, as the server has them.
+const (
+	maxName      = 253
+	maxNamespace = 63
+	maxKind      = 63
+)
+
+// nameOf bounds names, since they become parts of subjects and of what is shown. Which letters a name may
+// hold is the server's matter.
+func nameOf(m *metav1.ObjectMeta) (string, error) {
+	name := m.Name
+	if name == "" {
+		name = m.GenerateName // which the server completes
+	}
+	if name == "" {
+		return "", errors.New("metadata.name is missing")
+	}
+	if err := checkName("metadata.name", name, maxName); err != nil {
+		return "", err
+	}
+	return name, checkName("metadata.namespace", m.Namespace, maxNamespace)
+}
+
+// nodeKind owns the pods that mirror a node's static ones: files there, of which there is no object.
+const nodeKind = "Node"
+
+func ownerOf(m *metav1.ObjectMeta) (*Owner, error) {
+	c := metav1.GetControllerOfNoCopy(m)
+	if c == nil || c.Kind == nodeKind || c.Kind == "" || c.Name == "" {
+		return nil, nil
+	}
+	if err := checkName("metadata.ownerReferences: kind", c.Kind, maxKind); err != nil {
+		return nil, err
+	}
+	return &Owner{Kind: c.Kind, Name: c.Name}, checkName("metadata.ownerReferences: name", c.Name, maxName)
+}
+
+func checkName(field, s string, most int) error {
+	if len(s) > most {
+		return fmt.Errorf("%s: longer than %d bytes", field, most)
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) || r == '/' }) {
+		return fmt.Errorf("%s: %q holds what no name may", field, s)
+	}
+	return nil
 }

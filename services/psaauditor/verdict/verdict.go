@@ -52,6 +52,7 @@ func Newest() Version { return checks().newest }
 type Violation struct {
 	Check   string // stable id: "privileged", "capabilities_restricted"
 	Level   Level  // that the check belongs to
+	Reason  string // in a few words: "hostPort"
 	Message string // what the plugin says: "hostPort (container "a" uses hostPort 80)"
 }
 
@@ -82,7 +83,7 @@ func (c check) violation(meta *metav1.ObjectMeta, spec *corev1.PodSpec) *Violati
 		return nil
 	}
 	all := policy.AggregateCheckResults([]policy.CheckResult{r})
-	return &Violation{Check: string(c.id), Level: c.level, Message: all.ForbiddenDetail()}
+	return &Violation{Check: string(c.id), Level: c.level, Reason: all.ForbiddenReason(), Message: all.ForbiddenDetail()}
 }
 
 // registry holds the checks that apply, by level and version.
