@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/pratique-sec/pratique/pkg/breaker"
@@ -235,5 +237,40 @@ func TestProbeThatFoundNothingOut(t *testing.T) {
 	done(nil)
 	if err := gates[0].PausedError(host); err != nil {
 		t.Errorf("after a probe that was answered: %v", err)
+	}
+}
+
+// What is read is judged by its end.
+func TestReadingIsJudgedByItsEnd(t *testing.T) {
+	t.Parallel()
+	cut := reason.Retryf(reason.Unreachable, "cut off")
+	for name, c := range map[string]struct {
+		open, end error
+		read      bool
+		paused    bool
+	}{
+		"whole":                {end: io.EOF, read: true},
+		"cut off":              {end: cut, read: true, paused: true},
+		"cut off and not read": {end: cut},
+		"refused":              {open: cut, paused: true},
+	} {
+		gates, _, _ := workers(t, 1)
+		for i := range cfg.Threshold {
+			r, err := gates[0].Read(t.Context(), host, fmt.Sprint(i), func() (io.ReadCloser, error) {
+				return io.NopCloser(iotest.ErrReader(c.end)), c.open
+			})
+			if err != nil {
+				continue
+			}
+			if c.read {
+				_, _ = io.ReadAll(r)
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := gates[0].PausedError(host) != nil; got != c.paused {
+			t.Errorf("%s: paused %v, want %v", name, got, c.paused)
+		}
 	}
 }

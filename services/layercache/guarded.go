@@ -46,6 +46,12 @@ func (g guarded) HasBlob(ctx context.Context, host, repository string, d image.D
 	return has, err
 }
 
+func (g guarded) VerifyBlob(ctx context.Context, host, repository string, d image.Digest, size int64) error {
+	return g.ask(ctx, host, repository+"@"+string(d), func() error {
+		return g.registry.VerifyBlob(ctx, host, repository, d, size)
+	})
+}
+
 func (g guarded) ask(ctx context.Context, host, of string, question func() error) error {
 	done, err := g.gate.Enter(ctx, host, of)
 	if err != nil {
