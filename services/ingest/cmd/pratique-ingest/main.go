@@ -27,9 +27,14 @@ func main() {
 }
 
 func (c *configuration) Start(_ context.Context, kit program.Kit) (program.Service, error) {
-	s, err := ingest.New(c.Ingest, ingest.Deps{Bus: kit.Bus, Logger: kit.Logger, Registerer: kit.Registerer, Tracer: kit.Tracer})
+	s, err := ingest.New(c.Ingest, //nolint:contextcheck // listening ends at once: nothing to cancel
+		ingest.Deps{Bus: kit.Bus, Logger: kit.Logger, Registerer: kit.Registerer, Tracer: kit.Tracer})
 	if err != nil {
 		return program.Service{}, err
 	}
-	return program.Service{Run: s.Run}, nil
+	return program.Service{
+		Run:        s.Run,
+		Reload:     func(next program.Configuration) error { return s.Reload(next.(*configuration).Ingest) },
+		Reloadable: []string{"ingest.tokens", "ingest.tokenFiles"},
+	}, nil
 }
