@@ -6,6 +6,10 @@ import (
 	"github.com/pratique-sec/pratique/pkg/key"
 )
 
+// WholeHost stands for a repository in PutHolder and Holds: the blob was read to its end from some
+// repository of the host. No repository has this name.
+const WholeHost = "*"
+
 // VerdictKey is where a refusal is remembered that holds for the bytes themselves, wherever they are:
 // they were read to their end and had the digest that was asked for. It is the layer's own key.
 func VerdictKey(layerKey string) string { return layerKey }

@@ -325,6 +325,19 @@ func (c *Client) Blob(ctx context.Context, host, repository string, d image.Dige
 	return newBlobReader(ctx, cancel, what, resp.Body, d, size, exact, c.stall), nil
 }
 
+// VerifyBlob reads a blob to its end and keeps nothing of it: nil when this repository really has these
+// bytes, else as Blob and its reader. A registry that says it has a blob may lie; one that sends it does
+// not.
+func (c *Client) VerifyBlob(ctx context.Context, host, repository string, d image.Digest, size int64) error {
+	r, err := c.Blob(ctx, host, repository, d, size)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err
+}
+
 // request is one thing that is asked of a repository.
 type request struct {
 	c                *Client

@@ -194,6 +194,13 @@ func (s *shelf) Config(_ context.Context, _, _ string, d image.Digest, _ int64) 
 	return s.blobs[d], nil
 }
 
+func (s *shelf) VerifyBlob(ctx context.Context, host, repository string, d image.Digest, _ int64) error {
+	if there, err := s.HasBlob(ctx, host, repository, d); err != nil || there {
+		return err
+	}
+	return reason.Refusef(reason.BlobMissing, "blob %s", d)
+}
+
 func (s *shelf) HasBlob(_ context.Context, _, _ string, d image.Digest) (bool, error) {
 	_, ok := s.blobs[d]
 	return ok, nil

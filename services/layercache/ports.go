@@ -66,4 +66,5 @@ type Tracks interface {
 type Registry interface {
 	plan.Registry
 	Resolve(ctx context.Context, host, repository, tag string) (registry.Descriptor, error)
+	VerifyBlob(ctx context.Context, host, repository string, d image.Digest, size int64) error
 }

@@ -150,8 +150,10 @@ func (s *Service) keep(ctx context.Context, job work.LayerJob, l facts.Layer) er
 	if err := s.facts.PutFacts(ctx, l); err != nil {
 		return fmt.Errorf("keep facts of layer %s: %w", job.Layer.Blob, err)
 	}
-	if err := s.facts.PutHolder(ctx, job.Host, job.Repository, job.Layer.Blob); err != nil {
-		return fmt.Errorf("keep holder of layer %s: %w", job.Layer.Blob, err)
+	for _, holder := range []string{job.Repository, facts.WholeHost} {
+		if err := s.facts.PutHolder(ctx, job.Host, holder, job.Layer.Blob); err != nil {
+			return fmt.Errorf("keep holder of layer %s: %w", job.Layer.Blob, err)
+		}
 	}
 	if err := s.facts.PutRecord(ctx, facts.Record{Blob: job.Layer.Blob, DiffID: l.DiffID, Size: job.Layer.Size}); err != nil {
 		return fmt.Errorf("keep record of layer %s: %w", job.Layer.Blob, err)

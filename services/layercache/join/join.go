@@ -40,9 +40,11 @@ type Queue interface {
 	QueueLayer(ctx context.Context, j work.LayerJob) (queued bool, err error)
 }
 
-// Blobs asks a registry whether a repository holds a blob.
+// Blobs asks a registry whether a repository holds a blob: by its word, or by reading all of it, which
+// only bytes of that digest and size pass. One that is not there to be read is reason.BlobMissing.
 type Blobs interface {
 	HasBlob(ctx context.Context, host, repository string, d image.Digest) (bool, error)
+	VerifyBlob(ctx context.Context, host, repository string, d image.Digest, size int64) error
 }
 
 // Config of a join; every field is required.
@@ -61,11 +63,13 @@ type Join struct {
 
 	mu      sync.Mutex
 	waiting map[string]map[*hold]struct{} // by layer key
+
+	readings *readings
 }
 
 // New makes an empty join.
 func New(cfg Config) *Join {
-	return &Join{cfg: cfg, waiting: map[string]map[*hold]struct{}{}}
+	return &Join{cfg: cfg, waiting: map[string]map[*hold]struct{}{}, readings: &readings{hosts: map[string]*hostReadings{}}}
 }
 
 // Need is one image and what its layers are wanted for.
@@ -269,14 +273,21 @@ func (w *wait) job(k string, l image.Layer) work.LayerJob {
 func (w *wait) check(ctx context.Context, k string, l image.Layer) (known bool, err error) {
 	store, host, repository := w.join.cfg.Store, w.need.Image.Host, w.need.Image.Repository
 	source := facts.SourceVerdictKey(k, host, repository, l.Size)
-	for _, vk := range []string{facts.VerdictKey(k), source} {
+	// Its own first: what is known of the bytes, wherever they were read, is only for who holds them.
+	for _, vk := range []string{source, facts.VerdictKey(k)} {
 		v, err := store.Verdict(ctx, vk)
-		if err == nil {
-			return false, refusal(l, v)
+		if errors.Is(err, facts.ErrNotFound) {
+			continue
 		}
-		if !errors.Is(err, facts.ErrNotFound) {
+		if err != nil {
 			return false, fmt.Errorf("verdict on layer %s: %w", l.Blob, err)
 		}
+		if vk != source {
+			if _, err := w.confirm(ctx, source, l); err != nil {
+				return false, err
+			}
+		}
+		return false, refusal(l, v)
 	}
 	rec, err := store.Record(ctx, l.Blob)
 	if errors.Is(err, facts.ErrNotFound) {
@@ -292,12 +303,12 @@ func (w *wait) check(ctx context.Context, k string, l image.Layer) (known bool, 
 	if !has {
 		return false, nil
 	}
-	if rec.Size != l.Size {
-		return false, reason.Refusef(reason.SizeMismatch, "layer %s: %d bytes, the manifest says %d", l.Blob, rec.Size, l.Size)
-	}
 	asked, err := w.confirm(ctx, source, l)
 	if err != nil {
 		return false, err
+	}
+	if rec.Size != l.Size {
+		return false, reason.Refusef(reason.SizeMismatch, "layer %s: %d bytes, the manifest says %d", l.Blob, rec.Size, l.Size)
 	}
 	if asked {
 		// Reading a blob confirms its repository. So the job that made these facts was of another one: it
@@ -307,40 +318,6 @@ func (w *wait) check(ctx context.Context, k string, l image.Layer) (known bool, 
 	w.found[l.Blob] = rec.DiffID
 	delete(w.missing, k)
 	return true, nil
-}
-
-// confirm makes sure that this repository holds a blob whose facts may have come from another: naming
-// a digest must not be enough to read what is in somebody else's layer. asked tells that it was not
-// remembered.
-func (w *wait) confirm(ctx context.Context, source string, l image.Layer) (asked bool, err error) {
-	cfg, host, repository := w.join.cfg, w.need.Image.Host, w.need.Image.Repository
-	holds, err := cfg.Store.Holds(ctx, host, repository, l.Blob)
-	if err != nil {
-		return false, fmt.Errorf("holder of layer %s: %w", l.Blob, err)
-	}
-	if holds {
-		return false, nil
-	}
-	there, err := cfg.Blobs.HasBlob(ctx, host, repository, l.Blob)
-	if err != nil {
-		return true, fmt.Errorf("ask for layer %s: %w", l.Blob, err)
-	}
-	if there {
-		if err := cfg.Store.PutHolder(ctx, host, repository, l.Blob); err != nil {
-			return true, fmt.Errorf("remember holder of layer %s: %w", l.Blob, err)
-		}
-		return true, nil
-	}
-	v := facts.Verdict{
-		Key:    source,
-		Code:   reason.BlobMissing,
-		Detail: fmt.Sprintf("%s/%s does not hold it", host, repository),
-		At:     cfg.Now().UTC(),
-	}
-	if err := cfg.Store.PutVerdict(ctx, v); err != nil {
-		return true, fmt.Errorf("remember verdict on layer %s: %w", l.Blob, err)
-	}
-	return true, refusal(l, v)
 }
 
 // refusal is the error that a verdict means for an image: a re-drive of it forgets the verdict.

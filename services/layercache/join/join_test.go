@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -37,6 +38,8 @@ type world struct {
 	blobs    map[string]bool // what the registry holds; nil: everything
 	down     error           // the registry's answer to everything
 	asked    int             // HEADs
+	read     int             // blobs, whole
+	lies     bool            // it has the digest of none of the bytes that it sends
 
 	jobs     map[string]work.LayerJob // queued or running, by key
 	accepted []work.LayerJob
@@ -108,6 +111,21 @@ func (w *world) HasBlob(_ context.Context, host, repository string, d image.Dige
 	return w.blobs == nil || w.blobs[at(host, repository, d)], w.down
 }
 
+func (w *world) VerifyBlob(_ context.Context, host, repository string, d image.Digest, _ int64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read++
+	switch {
+	case w.down != nil:
+		return w.down
+	case w.blobs != nil && !w.blobs[at(host, repository, d)]:
+		return reason.Refusef(reason.BlobMissing, "404")
+	case w.lies:
+		return reason.Refusef(reason.DigestMismatch, "other bytes")
+	}
+	return nil
+}
+
 func (w *world) QueueLayer(_ context.Context, j work.LayerJob) (bool, error) {
 	w.mu.Lock()
 	if _, busy := w.jobs[j.Key]; busy {
@@ -132,6 +150,7 @@ func (w *world) analyse(j work.LayerJob) {
 	defer w.mu.Unlock()
 	w.put(j.Layer)
 	w.holders[at(j.Host, j.Repository, j.Layer.Blob)] = true
+	w.holders[at(j.Host, facts.WholeHost, j.Layer.Blob)] = true
 	delete(w.jobs, j.Key)
 }
 
@@ -194,11 +213,11 @@ func TestKnownLayersNeedNoJob(t *testing.T) {
 	if want := map[image.Digest]image.Digest{a.Blob: a.DiffID, b.Blob: b.DiffID}; !maps.Equal(want, res.DiffIDs) {
 		t.Errorf("diffIDs %v", res.DiffIDs)
 	}
-	if w.asked != 2 {
-		t.Errorf("asked the registry %d times, want once a blob", w.asked)
+	if w.read != 2 {
+		t.Errorf("read %d blobs at the registry, want each once", w.read)
 	}
-	if _, err := w.join().Wait(t.Context(), need(a, b)); err != nil || w.asked != 2 {
-		t.Errorf("asked again (%d), or failed: %v", w.asked, err)
+	if _, err := w.join().Wait(t.Context(), need(a, b)); err != nil || w.read != 2 || w.asked != 0 {
+		t.Errorf("read again (%d), asked (%d), or failed: %v", w.read, w.asked, err)
 	}
 }
 
@@ -438,6 +457,7 @@ func TestFactsOfAnotherRepositoryAreNotReadable(t *testing.T) {
 	l := layer("secret")
 	w.put(l)
 	w.holders[at("r.example", "other", l.Blob)] = true
+	w.holders[at("r.example", facts.WholeHost, l.Blob)] = true
 	w.blobs = map[string]bool{at("r.example", "other", l.Blob): true}
 	_, err := w.join().Wait(t.Context(), need(l))
 	verdicts := wantReason(t, err, reason.Refuse, reason.BlobMissing)
@@ -449,6 +469,67 @@ func TestFactsOfAnotherRepositoryAreNotReadable(t *testing.T) {
 	wantReason(t, err, reason.Refuse, reason.BlobMissing)
 	if w.asked != 1 {
 		t.Errorf("asked the registry %d times, want once", w.asked)
+	}
+}
+
+// A registry that says yes to every digest learns nothing of layers that others have: neither what is in
+// them, nor that somebody has read them, nor what was wrong with them. It is asked for the bytes.
+func TestALyingRegistryGainsNothing(t *testing.T) {
+	l := layer("secret")
+	key := work.LayerKey(l.Blob, analysis)
+	wrong := l
+	wrong.Size++
+	for name, tc := range map[string]struct {
+		known func(*world)
+		claim image.Layer
+	}{
+		"facts": {func(w *world) { w.put(l) }, l},
+		"a verdict": {func(w *world) {
+			w.verdicts[key] = facts.Verdict{Key: key, Code: reason.AnalysisFailed, Detail: "secret"}
+		}, l},
+		"another size":  {func(w *world) { w.put(l) }, wrong},
+		"a lying host":  {func(w *world) { w.put(l); w.holders[at("r.example", "elsewhere", l.Blob)] = true }, l},
+		"another's own": {func(w *world) { w.put(l); w.holders[at("other.example", facts.WholeHost, l.Blob)] = true }, l},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			tc.known(w)
+			w.lies = true
+			res, err := w.join().Wait(t.Context(), need(tc.claim))
+			wantReason(t, err, reason.Refuse, reason.DigestMismatch)
+			if strings.Contains(err.Error(), "secret") || len(res.DiffIDs) > 0 || res.Counts.Known > 0 {
+				t.Errorf("it learns %v of %+v", err, res)
+			}
+			if w.read != 1 || w.asked != 0 {
+				t.Errorf("%d readings and %d questions, want one reading", w.read, w.asked)
+			}
+			for at := range w.holders {
+				if strings.HasPrefix(at, "r.example/a/b") || strings.HasPrefix(at, "r.example/*") {
+					t.Errorf("it is remembered as a holder: %s", at)
+				}
+			}
+		})
+	}
+}
+
+// A host that has sent the bytes once is asked from then on: it keeps its repositories apart by itself.
+func TestAHostIsReadOnce(t *testing.T) {
+	w := newWorld()
+	l := layer("shared")
+	w.put(l)
+	j := w.join()
+	for i, repository := range []string{"a/b", "a/c", "a/b"} {
+		n := need(l)
+		n.Image.Repository = repository
+		if _, err := j.Wait(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		if w.read != 1 || w.asked != min(i, 1) {
+			t.Errorf("after %d images: %d readings, %d questions", i+1, w.read, w.asked)
+		}
+	}
+	if len(j.readings.hosts) != 0 {
+		t.Errorf("%d hosts are still counted", len(j.readings.hosts))
 	}
 }
 
