@@ -21,12 +21,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/pratique-sec/pratique/pkg/access"
+	"github.com/pratique-sec/pratique/pkg/access/accesstest"
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/bus/bustest"
 	"github.com/pratique-sec/pratique/pkg/facts"
@@ -63,17 +65,21 @@ type options struct {
 	noDatabase         bool
 	silent             bool // the registry notifies nobody: the test does, with notify
 	tracer             trace.TracerProvider
-	database           string   // folder of the database, the demo's when empty
-	hosts              []string // registries that may be asked beside the pipeline's own
+	database           string           // folder of the database, the demo's when empty
+	hosts              []string         // registries that may be asked beside the pipeline's own
+	now                func() time.Time // of all services; nil: it stands still
+	breaker            breaker.Config
+	giveUp             time.Duration // 0: a day
 }
 
 // pipeline is a whole installation. Each service has a connection and a bus of its own, as a process
-// would, and is started again when it dies.
+// would, with its own credentials, which must be enough, and is started again when it dies.
 type pipeline struct {
 	t        testing.TB
 	opts     options
-	server   *server.Server
-	bus      *bus.Bus // the test's own
+	server   *accesstest.Server
+	users    map[string][]nats.Option // of each service
+	bus      *bus.Bus                 // the test's own, an administrator's
 	js       jetstream.JetStream
 	engine   *engine.Engine
 	registry *counting
@@ -87,12 +93,20 @@ type pipeline struct {
 
 func start(t testing.TB, o options) *pipeline {
 	t.Helper()
+	if o.now == nil {
+		o.now = now
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &pipeline{
-		t: t, opts: o, server: bustest.StartServer(t),
+		t: t, opts: o, server: accesstest.Start(t),
 		log: slog.New(slog.NewTextHandler(&testWriter{t: t}, &slog.HandlerOptions{Level: slog.LevelError})), stop: cancel,
 	}
-	nc := bustest.Connect(t, p.server)
+	p.users = map[string][]nats.Option{
+		"ingest":     p.server.Options(t, access.Ingest),
+		"layercache": p.server.Options(t, access.LayerCache),
+		"scanner":    p.server.Options(t, access.Scanner),
+	}
+	nc := p.server.Connect(t, access.Admin)
 	p.bus = bustest.On(t, nc, bus.Config{}, bus.Options{})
 	var err error
 	if p.js, err = jetstream.New(nc); err != nil {
@@ -122,6 +136,9 @@ func start(t testing.TB, o options) *pipeline {
 		p.running.Wait()
 		if err := p.engine.Close(); err != nil {
 			t.Error(err)
+		}
+		for _, v := range p.server.Violations() {
+			t.Error("a service needs what its credentials do not allow: " + v)
 		}
 	})
 	p.run(ctx, "ingest", p.ingest)
@@ -159,9 +176,9 @@ func (p *pipeline) run(ctx context.Context, role string, build builder) {
 func (p *pipeline) live(ctx context.Context, role string, build builder) error {
 	ctx, die := context.WithCancel(ctx)
 	defer die()
+	service, _, _ := strings.Cut(role, "-")
 	var fault bus.Fault
 	if p.opts.fault != nil {
-		service, _, _ := strings.Cut(role, "-")
 		inject := p.opts.fault(service)
 		fault = func(op string, phase bus.Phase) error {
 			err := inject(op, phase)
@@ -171,14 +188,14 @@ func (p *pipeline) live(ctx context.Context, role string, build builder) error {
 			return err
 		}
 	}
-	nc, err := nats.Connect("", nats.InProcessServer(p.server), nats.MaxReconnects(-1))
+	nc, err := nats.Connect("", p.users[service]...)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
 	reg := p.metrics.add()
-	b, err := bus.New(nc, bus.Config{AckWait: time.Second, Poll: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, MaxBytes: 256 << 20},
-		bus.Options{Logger: p.log, Now: now, Fault: fault, Registerer: reg, Tracer: p.opts.tracer})
+	b, err := bus.New(nc, bus.Config{AckWait: time.Second, Poll: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, Lease: time.Second, MaxBytes: 256 << 20},
+		bus.Options{Logger: p.log, Now: p.opts.now, Fault: fault, Registerer: reg, Tracer: p.opts.tracer})
 	if err != nil {
 		return err
 	}
@@ -196,15 +213,15 @@ func (p *pipeline) ingest(b *bus.Bus, r prometheus.Registerer) (runner, error) {
 
 func (p *pipeline) layercache(b *bus.Bus, r prometheus.Registerer) (runner, error) {
 	return layercache.New(
-		layercache.Config{Platforms: []image.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}, Recheck: 200 * time.Millisecond, Version: "test"},
-		layercache.Deps{Bus: b, Registry: p.client(), Facts: p.factsOn(b), Logger: p.log, Registerer: r, Now: now, Tracer: p.opts.tracer})
+		layercache.Config{Platforms: []image.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}, Recheck: 200 * time.Millisecond, GiveUp: p.opts.giveUp, Breaker: p.opts.breaker, Version: "test"},
+		layercache.Deps{Bus: b, Registry: p.client(), Facts: p.factsOn(b), Logger: p.log, Registerer: r, Now: p.opts.now, Tracer: p.opts.tracer})
 }
 
 func (p *pipeline) scanner(b *bus.Bus, r prometheus.Registerer) (runner, error) {
-	return scanner.New(scanner.Config{}, scanner.Deps{
+	return scanner.New(scanner.Config{GiveUp: p.opts.giveUp, Breaker: p.opts.breaker}, scanner.Deps{
 		Bus: b, Registry: p.client(), Facts: p.factsOn(b),
 		Analyzer: analyses{p.engine, p.registry}, Matcher: p.engine, Databases: p.engine, Engine: p.engine.Versions(),
-		Logger: p.log, Registerer: r, Now: now,
+		Logger: p.log, Registerer: r, Now: p.opts.now,
 	})
 }
 

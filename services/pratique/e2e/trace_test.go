@@ -105,6 +105,8 @@ var labels = map[string][]string{
 	"class":      {"xs", "s", "m", "l"},
 	"transition": {"opened", "changed", "resolved"},
 	"kind":       {"vulndb", "javadb"},
+	"lane":       {"interactive", "push", "backfill", "speculative"},
+	"pool":       {"default"},
 	"source":     {"distribution", "api"},
 	"result":     {"stored"},
 	"route":      {"POST /v1/scans", "GET /v1/scans/{id}", "POST /v1/events/distribution", "other"},
