@@ -39,7 +39,7 @@ const (
 	outcomeReplaced = "replaced" // a newer job on the key does it
 	outcomeHeld     = "held"     // the job it replaces is still running
 	outcomeRetry    = "retry"
-	outcomePaused   = "paused" // its registry is; it was not tried
+	outcomePaused   = "paused" // its registry or receiver is; it was not tried
 	outcomeBusy     = "busy"
 	outcomeRefuse   = "refuse"
 	outcomePoison   = "poison"
@@ -184,7 +184,7 @@ func (b *Bus) settle(ctx context.Context, q queue, m *nats.Msg, d Delivery, r re
 		}
 	case ended, errors.Is(err, ErrStopping):
 		outcome = outcomeDrained
-	case e.Code == reason.RegistryPaused:
+	case e.Code == reason.RegistryPaused || e.Code == reason.ReceiverPaused:
 		outcome, delay = outcomePaused, e.RetryAfter
 		log.DebugContext(ctx, "message handed back", slog.Duration("delay", delay), slog.Any("error", err))
 	case errors.Is(err, ErrBusy):

@@ -34,6 +34,8 @@ const (
 	NoScanner        Code = "no-scanner"        // no scanner has announced its analysis yet
 	WrongAnalysis    Code = "wrong-analysis"    // the job is for a scanner of another version
 	FactsMissing     Code = "facts-missing"     // evicted between plan and match
+	Undelivered      Code = "undelivered"       // the receiver of an alert did not take it
+	ReceiverPaused   Code = "receiver-paused"   // it failed others, or is busy, and is left alone for a while
 	Internal         Code = "internal"          // our own fault; retried, and logged as an error
 
 	Denied         Code = "denied"           // 401, 403
@@ -62,7 +64,7 @@ const (
 // it did not get on says nothing about it.
 func (c Code) Untried() bool {
 	switch c {
-	case RegistryPaused, NoDatabase, NoScanner, WrongAnalysis:
+	case RegistryPaused, ReceiverPaused, NoDatabase, NoScanner, WrongAnalysis:
 		return true
 	default:
 		return false
