@@ -195,20 +195,20 @@ func (h *helpers) run(parent context.Context, program, server string) (authn.Aut
 	switch {
 	case parent.Err() != nil:
 		return authn.AuthConfig{}, parent.Err()
-	case ctx.Err() != nil:
-		return failed("no answer within %s", h.patience)
 	case out.over:
 		return failed("an answer of more than %d bytes", maxHelperAnswer)
+	case ctx.Err() != nil:
+		return failed("no answer within %s", h.patience)
 	case errors.Is(err, exec.ErrNotFound):
 		return failed("not installed where this process runs; put it into the PATH, or set username and passwordFile for the registry")
-	case errors.As(err, &exit) && strings.Contains(out.String(), "credentials not found"):
+	case errors.As(err, &exit) && bytes.Contains(out.kept, []byte("credentials not found")):
 		return authn.AuthConfig{}, nil
 	case errors.As(err, &exit):
 		return failed("%s; run `echo %s | %s get` as the user of this process to see why", exit.ProcessState, server, program)
 	case err != nil:
 		return failed("%w", err)
 	}
-	return decodeHelper(out.Bytes(), failed)
+	return decodeHelper(out.kept, failed)
 }
 
 // decodeHelper reads a helper's answer.
@@ -226,17 +226,19 @@ func decodeHelper(answer []byte, failed func(string, ...any) (authn.AuthConfig, 
 	return authn.AuthConfig{Username: doc.Username, Password: doc.Secret}, nil
 }
 
-// bounded keeps the first bytes, and fails the writer when there are more.
+// bounded keeps what is written, and fails the writer when it is too much. It embeds no buffer, whose
+// ReadFrom knows no bound.
 type bounded struct {
-	bytes.Buffer
+	kept []byte
 	most int
 	over bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.most {
+	if len(b.kept)+len(p) > b.most {
 		b.over = true
 		return 0, io.ErrShortBuffer
 	}
-	return b.Buffer.Write(p)
+	b.kept = append(b.kept, p...)
+	return len(p), nil
 }
