@@ -27,6 +27,13 @@ func FuzzDecodePointer(f *testing.F)     { fuzz(f, "Pointer") }
 func FuzzDecodeNotice(f *testing.F)      { fuzz(f, "Notice") }
 func FuzzDecodeDeadLetter(f *testing.F)  { fuzz(f, "DeadLetter") }
 
+func FuzzDecodeAlertPlace(f *testing.F)        { fuzz(f, "AlertPlace") }
+func FuzzDecodeAlertGroup(f *testing.F)        { fuzz(f, "AlertGroup") }
+func FuzzDecodeAlertMember(f *testing.F)       { fuzz(f, "AlertMember") }
+func FuzzDecodeAlertDue(f *testing.F)          { fuzz(f, "AlertDue") }
+func FuzzDecodeAlertNotification(f *testing.F) { fuzz(f, "AlertNotification") }
+func FuzzDecodeAlertAttempt(f *testing.F)      { fuzz(f, "AlertAttempt") }
+
 func FuzzReportFromJSON(f *testing.F)       { fuzzJSON(f, "Report") }
 func FuzzFateFromJSON(f *testing.F)         { fuzzJSON(f, "Fate") }
 func FuzzScanAcceptedFromJSON(f *testing.F) { fuzzJSON(f, "ScanAccepted") }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pratique-sec/pratique/pkg/alert"
 	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/facts"
@@ -179,6 +180,36 @@ var (
 		Code:     reason.Malformed,
 		Detail:   "file is not a database",
 		Packages: true,
+	}
+)
+
+// An alert in its group, as the alert router keeps them.
+var (
+	backdoor = alert.Alert{
+		ID:          liblzma.ID,
+		Revision:    2,
+		Labels:      map[string]string{"alertname": "Vulnerability", "severity": "critical"},
+		Annotations: map[string]string{"summary": "CVE-2024-3094 in liblzma5"},
+		Starts:      pushed,
+		Ends:        judged,
+		Once:        true,
+		Trace:       "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+	}
+	alertGroup = alert.Group{
+		ID:          "8888888888888888888888888888888888888888888888888888888888888888",
+		Receiver:    "team-a",
+		Integration: "webhook/0",
+		Labels:      map[string]string{"repository": "team-a/api"},
+		RouteLabels: map[string]string{"owner": "team-a"},
+		Timing:      alert.Timing{Wait: 30 * time.Second, Interval: 5 * time.Minute, Repeat: 4 * time.Hour},
+		Mute:        []string{"weekend"},
+		Active:      []string{"office hours"},
+		Due:         judged,
+		Flushed:     pushed,
+		Mark:        40,
+		Untold:      true,
+		Firing:      1,
+		Sending:     "9999999999999999999999999999999999999999999999999999999999999999",
 	}
 )
 
@@ -402,6 +433,16 @@ var examples = map[string]any{
 		TraceID:  "0af7651916cd43dd8448eb211c80319c",
 		At:       judged,
 	},
+	"AlertPlace":  alert.Place{ID: liblzma.ID, Revision: 2, Cause: "push", Starts: judged, Groups: []string{alertGroup.ID}},
+	"AlertGroup":  alertGroup,
+	"AlertMember": alert.Member{Alert: backdoor, Told: true},
+	"AlertDue":    alert.Due{Group: alertGroup.ID},
+	"AlertNotification": alert.Notification{
+		ID: alertGroup.Sending, Group: alertGroup.ID, Receiver: alertGroup.Receiver, Integration: alertGroup.Integration,
+		Labels: alertGroup.Labels, RouteLabels: alertGroup.RouteLabels, Reason: alert.ReasonNew,
+		Alerts: []alert.Told{{Alert: backdoor, Sequence: 41}}, Truncated: 3, Created: judged,
+	},
+	"AlertAttempt":      alert.Attempt{ID: alertGroup.Sending, Tries: 2, Open: true, Error: "undelivered: webhook/0 of \"team-a\": answered 503", At: judged},
 	"ScanRequest":       ScanRequest{Reference: "registry.example:5000/team-a/api:main", Platforms: []string{"linux/amd64"}},
 	"ScanAccepted":      ScanAccepted{ID: "41-7777777777777777", StatusURL: "/v1/scans/41-7777777777777777"},
 	"EventsAccepted":    EventsAccepted{Accepted: 2, Dropped: map[string]int{"blob": 3, "pull": 1}},

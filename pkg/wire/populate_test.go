@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/pratique-sec/pratique/pkg/alert"
 	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/facts"
@@ -29,27 +30,33 @@ import (
 
 // required lists what decoding demands, by the struct that holds it.
 var required = map[reflect.Type][]string{
-	reflect.TypeFor[event.Event]():       {"ID", "Reference.Host", "Reference.Repository"},
-	reflect.TypeFor[work.ImageJob]():     {"Lane", "Reference.Host", "Reference.Repository"},
-	reflect.TypeFor[work.LayerJob]():     {"Key", "Host", "Repository", "Lane", "Layer.Blob"},
-	reflect.TypeFor[work.MatchJob]():     {"Lane", "Image.Host", "Image.Repository", "Image.Digest"},
-	reflect.TypeFor[work.Notice]():       {"Key"},
-	reflect.TypeFor[facts.Layer]():       {"DiffID", "Analysis"},
-	reflect.TypeFor[facts.Record]():      {"Blob", "DiffID"},
-	reflect.TypeFor[facts.Verdict]():     {"Key", "Code"},
-	reflect.TypeFor[report.Report]():     {"Image.Digest"},
-	reflect.TypeFor[finding.Asset]():     {"Host", "Repository", "Track"},
-	reflect.TypeFor[finding.Workload]():  {"Cluster", "Kind", "Name"},
-	reflect.TypeFor[finding.Finding]():   {"ID"},
-	reflect.TypeFor[finding.Delta]():     {"EventID", "Transition"},
-	reflect.TypeFor[finding.Scan]():      {"ID"},
-	reflect.TypeFor[event.Manifests]():   {"Cluster"},
-	reflect.TypeFor[track.Record]():      {"Host", "Repository", "Track"},
-	reflect.TypeFor[breaker.State]():     {"Host"},
-	reflect.TypeFor[vulndb.Pointer]():    {"Kind", "Digest"},
-	reflect.TypeFor[system.Notice]():     {"ID", "Kind"},
-	reflect.TypeFor[system.DeadLetter](): {"ID", "Reason"},
-	reflect.TypeFor[ScanRequest]():       {"Reference"},
+	reflect.TypeFor[event.Event]():        {"ID", "Reference.Host", "Reference.Repository"},
+	reflect.TypeFor[work.ImageJob]():      {"Lane", "Reference.Host", "Reference.Repository"},
+	reflect.TypeFor[work.LayerJob]():      {"Key", "Host", "Repository", "Lane", "Layer.Blob"},
+	reflect.TypeFor[work.MatchJob]():      {"Lane", "Image.Host", "Image.Repository", "Image.Digest"},
+	reflect.TypeFor[work.Notice]():        {"Key"},
+	reflect.TypeFor[facts.Layer]():        {"DiffID", "Analysis"},
+	reflect.TypeFor[facts.Record]():       {"Blob", "DiffID"},
+	reflect.TypeFor[facts.Verdict]():      {"Key", "Code"},
+	reflect.TypeFor[report.Report]():      {"Image.Digest"},
+	reflect.TypeFor[finding.Asset]():      {"Host", "Repository", "Track"},
+	reflect.TypeFor[finding.Workload]():   {"Cluster", "Kind", "Name"},
+	reflect.TypeFor[finding.Finding]():    {"ID"},
+	reflect.TypeFor[finding.Delta]():      {"EventID", "Transition"},
+	reflect.TypeFor[finding.Scan]():       {"ID"},
+	reflect.TypeFor[event.Manifests]():    {"Cluster"},
+	reflect.TypeFor[track.Record]():       {"Host", "Repository", "Track"},
+	reflect.TypeFor[breaker.State]():      {"Host"},
+	reflect.TypeFor[vulndb.Pointer]():     {"Kind", "Digest"},
+	reflect.TypeFor[system.Notice]():      {"ID", "Kind"},
+	reflect.TypeFor[system.DeadLetter]():  {"ID", "Reason"},
+	reflect.TypeFor[alert.Alert]():        {"ID"},
+	reflect.TypeFor[alert.Place]():        {"ID"},
+	reflect.TypeFor[alert.Group]():        {"ID", "Receiver"},
+	reflect.TypeFor[alert.Due]():          {"Group"},
+	reflect.TypeFor[alert.Notification](): {"ID", "Group"},
+	reflect.TypeFor[alert.Attempt]():      {"ID"},
+	reflect.TypeFor[ScanRequest]():        {"Reference"},
 
 	reflect.TypeFor[finding.PodSecurity](): {"Check"},
 }
