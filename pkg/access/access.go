@@ -89,6 +89,11 @@ var roles = map[Role]func(*grants){
 		g.follow("tracks", "images", "settings", "breakers")
 		g.objects("facts")
 		g.api("CONSUMER.LIST.*", g.name("EVENTS"), g.name("WORK"), g.name("STATE"), g.name("FINDINGS"))
+		g.read("FINDINGS") // how old is what a subscriber has not read?
+		g.send("json.>")
+		for _, s := range []string{"FINDINGS", "SCANS", "SYSTEM"} {
+			g.consume(s, "mirror")
+		}
 	},
 	Scanner: func(g *grants) {
 		g.jobs("layer", "match")

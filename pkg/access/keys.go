@@ -112,6 +112,9 @@ func newIssuer(accountToken string, signer nkeys.KeyPair) (*Issuer, error) {
 	return &Issuer{account: claims.Subject, signer: signer}, nil
 }
 
+// Account is the public key of the account whose users it makes.
+func (i *Issuer) Account() string { return i.account }
+
 // User is one set of credentials.
 type User struct {
 	Name        string // shown by the server; its inboxes begin with it

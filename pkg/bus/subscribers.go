@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +33,8 @@ type Subscription struct {
 	// Severities are those of the deltas, where a delta has the higher one of before and after; none: all.
 	// STATE holds an asset's findings of all severities, whatever is chosen here.
 	Severities []report.Severity
+	// Mirror lets it listen to the JSON mirror of its scopes, too; see MirrorSubjects.
+	Mirror bool
 }
 
 // Subscriber is a subscription and its two consumers.
@@ -56,6 +59,7 @@ const (
 	metadataClass      = "pratique-class"
 	metadataScopes     = "pratique-scopes"
 	metadataSeverities = "pratique-severities"
+	metadataMirror     = "pratique-mirror"
 )
 
 const (
@@ -163,7 +167,7 @@ func (b *Bus) subscriberConsumer(s Subscriber, filters []string) jetstream.Consu
 		Description: "subscriber " + s.Name,
 		Metadata: map[string]string{
 			metadataSubscriber: s.Name, metadataClass: string(s.Class), metadataScopes: strings.Join(s.Scopes, " "),
-			metadataSeverities: strings.Join(severities, " "),
+			metadataSeverities: strings.Join(severities, " "), metadataMirror: strconv.FormatBool(s.Mirror),
 		},
 	}
 	if len(filters) == 1 {
@@ -202,12 +206,26 @@ func (b *Bus) stateFilters(s Subscription) []string {
 }
 
 func (b *Bus) findingFilters(s Subscription) []string {
+	return s.deltas(b.subject("finding", "v1"))
+}
+
+// MirrorSubjects are those of core NATS on which the JSON mirror publishes what is in a subscription: deltas of
+// its severities, and of class vuln all scans.
+func (b *Bus) MirrorSubjects(s Subscription) []string {
+	all := s.deltas(b.subject(mirrorToken, "finding", "v1"))
+	if s.Class == finding.ClassVuln {
+		all = append(all, s.below(b.subject(mirrorToken, "scan", "v1", "*"))...)
+	}
+	return all
+}
+
+func (s Subscription) deltas(prefix string) []string {
 	if len(s.Severities) == 0 {
-		return s.below(b.subject("finding", "v1", string(s.Class), "*", "*"))
+		return s.below(prefix + "." + string(s.Class) + ".*.*")
 	}
 	var all []string
 	for _, severity := range s.Severities {
-		all = append(all, s.below(b.subject("finding", "v1", string(s.Class), "*", severity.String()))...)
+		all = append(all, s.below(prefix+"."+string(s.Class)+".*."+severity.String())...)
 	}
 	return all
 }
@@ -350,7 +368,7 @@ func subscriberOf(c *jetstream.ConsumerInfo) (*Subscriber, bool) {
 		return nil, false
 	}
 	s := &Subscriber{
-		Subscription: Subscription{Name: m[metadataSubscriber], Class: finding.Class(m[metadataClass]), Scopes: strings.Fields(m[metadataScopes])},
+		Subscription: Subscription{Name: m[metadataSubscriber], Class: finding.Class(m[metadataClass]), Scopes: strings.Fields(m[metadataScopes]), Mirror: m[metadataMirror] == "true"},
 		Created:      c.Created.UTC(), State: c.Name, Findings: c.Name,
 	}
 	for _, text := range strings.Fields(m[metadataSeverities]) {

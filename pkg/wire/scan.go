@@ -18,6 +18,9 @@ func EncodeScan(s finding.Scan) ([]byte, error) { return scanCodec.encode(s) }
 // DecodeScan reads what EncodeScan wrote.
 func DecodeScan(b []byte) (finding.Scan, error) { return scanCodec.decode(b) }
 
+// ScanJSON writes a scan as protobuf JSON on one line, without a newline.
+func ScanJSON(s finding.Scan) ([]byte, error) { return scanCodec.json(s) }
+
 func (e *encoder) scan(s finding.Scan) *pb.Scan {
 	e.required("id", s.ID)
 	return &pb.Scan{

@@ -23,6 +23,9 @@ func EncodeNotice(n system.Notice) ([]byte, error) { return noticeCodec.encode(n
 // DecodeNotice reads what EncodeNotice wrote.
 func DecodeNotice(b []byte) (system.Notice, error) { return noticeCodec.decode(b) }
 
+// NoticeJSON writes a system notice as protobuf JSON on one line, without a newline.
+func NoticeJSON(n system.Notice) ([]byte, error) { return noticeCodec.json(n) }
+
 // EncodeDeadLetter writes a dead letter as a pratique.v1.DeadLetter.
 func EncodeDeadLetter(l system.DeadLetter) ([]byte, error) { return deadLetterCodec.encode(l) }
 

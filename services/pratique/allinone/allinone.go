@@ -21,10 +21,12 @@ import (
 	"github.com/pratique-sec/pratique/pkg/facts/redisfacts"
 	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/pkg/registry"
+	"github.com/pratique-sec/pratique/pkg/report"
 	"github.com/pratique-sec/pratique/pkg/service"
 	"github.com/pratique-sec/pratique/pkg/vulndb"
 	"github.com/pratique-sec/pratique/services/ingest"
 	"github.com/pratique-sec/pratique/services/layercache"
+	"github.com/pratique-sec/pratique/services/psaauditor"
 	"github.com/pratique-sec/pratique/services/scanner"
 	"github.com/pratique-sec/pratique/services/scanner/engine"
 )
@@ -123,7 +125,7 @@ func Run(ctx context.Context, cfg Config, d Deps, body func(context.Context, *Sy
 	if err != nil {
 		return err
 	}
-	nc, err := connect(s, srv, cfg.NATS != "", d.Health, d.Logger) //nolint:contextcheck // a connection outlives its making
+	nc, err := connect(s, srv, d.Health, d.Logger) //nolint:contextcheck // a connection outlives its making
 	if err != nil {
 		srv.Shutdown()
 		return err
@@ -229,6 +231,12 @@ func services(cfg Config, d Deps, b *bus.Bus, store facts.Store, eng *engine.Eng
 	if err != nil {
 		return nil, "", err
 	}
+	audit, err := psaauditor.New(psaauditor.Config{}, psaauditor.Deps{
+		Bus: b, Engine: report.Engine{Version: cfg.Version}, Logger: d.Logger, Registerer: d.Registerer, Now: d.Now,
+	})
+	if err != nil {
+		return nil, "", err
+	}
 	// Last: it listens from here on.
 	in, err := ingest.New(
 		cfg.ingest(),
@@ -240,6 +248,7 @@ func services(cfg Config, d Deps, b *bus.Bus, store facts.Store, eng *engine.Eng
 		{Name: "ingest", Run: in.Run},
 		{Name: "layercache", Run: plan.Run},
 		{Name: "scanner", Run: scan.Run},
+		{Name: "psaauditor", Run: audit.Run},
 	}, reachable(in.Addr()), nil
 }
 

@@ -10,7 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
 	"github.com/pratique-sec/pratique/pkg/bus"
+	"github.com/pratique-sec/pratique/pkg/bus/bustest"
 	"github.com/pratique-sec/pratique/pkg/facts/redisfacts"
 	"github.com/pratique-sec/pratique/pkg/registry"
 	"github.com/pratique-sec/pratique/pkg/service"
@@ -25,7 +29,10 @@ func TestStateHasOneOwner(t *testing.T) {
 	if _, err := openState(dir); !errors.Is(err, ErrInUse) {
 		t.Errorf("second owner: %v", err)
 	}
-	first, err := s.seed()
+	if err := s.installation(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.ReadFile(s.creds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,8 +43,8 @@ func TestStateHasOneOwner(t *testing.T) {
 	if err != nil || e.NATS != "nats://127.0.0.1:4" || e.API != "http://127.0.0.1:5" {
 		t.Errorf("%+v, %v", e, err)
 	}
-	for _, name := range []string{seedFile, endpointFile} {
-		st, err := os.Stat(filepath.Join(dir, name))
+	for _, name := range []string{e.Creds, e.Signer, filepath.Join(dir, endpointFile)} {
+		st, err := os.Stat(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,14 +68,46 @@ func TestStateHasOneOwner(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	again, err := s.seed()
+	if err := s.installation(); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := os.ReadFile(s.creds()); err != nil || string(again) != string(first) {
+		t.Errorf("other credentials after a restart: %v", err)
+	}
+}
+
+// What an earlier release stored, whose server knew no accounts, is there afterwards.
+func TestStreamsOfAnEarlierReleaseAreTakenOver(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := openState(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, errOne := first.PublicKey()
-	two, errTwo := again.PublicKey()
-	if one != two || errOne != nil || errTwo != nil {
-		t.Errorf("another key after a restart: %s, %s", one, two)
+	old, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: s.path(natsFolder), JetStreamMaxStore: maxStore})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.Start()
+	if !old.ReadyForConnections(natsReady) {
+		t.Fatal("not ready")
+	}
+	nc, err := nats.Connect("", nats.InProcessServer(old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bustest.On(t, nc, bus.Config{}, bus.Options{})
+	if err := errors.Join(b.PutSetting(t.Context(), "kept", "yes"), stopNATS(nc, old), s.close()); err != nil {
+		t.Fatal(err)
+	}
+	err = Run(t.Context(), Config{State: dir}, Deps{Logger: slog.New(slog.DiscardHandler)}, func(ctx context.Context, s *System) error {
+		v, err := s.Bus.Setting(ctx, "kept")
+		if v != "yes" {
+			t.Errorf("the setting is %q", v)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -129,7 +168,7 @@ func TestHealthFollowsTheConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, err := connect(s, srv, false, health, log)
+	nc, err := connect(s, srv, health, log)
 	if err != nil {
 		t.Fatal(err)
 	}

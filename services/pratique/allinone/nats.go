@@ -4,23 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
 
+	"github.com/pratique-sec/pratique/pkg/access"
 	"github.com/pratique-sec/pratique/pkg/service"
 )
 
 const (
-	// maxPayload fits a report that is not large enough for the object store, and a dead letter around
-	// a message.
-	maxPayload = 8 << 20
 	// maxStore is no promise about the disk: streams reserve their limits, and a reservation larger than
 	// the free space would keep a laptop from starting. The streams' own limits bound what is written.
 	maxStore = 1 << 40
@@ -29,20 +29,26 @@ const (
 	natsReady = 30 * time.Second
 )
 
-// startNATS runs a server on the state folder. Without an address nothing listens: this process talks to
-// it in memory. With one ("127.0.0.1:0") others may, who hold the key.
+// startNATS runs a server on the state folder, in operator mode like every other: subscribers get credentials
+// here, too. Without an address nothing listens: this process talks to it in memory. With one ("127.0.0.1:0")
+// others may, who hold credentials.
 func startNATS(s *state, address string, log *slog.Logger) (*server.Server, error) {
-	opts := &server.Options{
-		ServerName: "pratique", NoSigs: true, DontListen: true,
-		JetStream: true, StoreDir: s.path(natsFolder), SyncInterval: syncEvery,
-		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: maxStore, MaxPayload: maxPayload,
+	if err := s.installation(); err != nil {
+		return nil, err
 	}
+	opts, err := server.ProcessConfigFile(filepath.Join(s.path(accessFolder), access.ServerConfigFile))
+	if err != nil {
+		return nil, fmt.Errorf("embedded nats: %w", err)
+	}
+	if err := adoptStreams(s); err != nil {
+		return nil, err
+	}
+	opts.ServerName, opts.NoSigs, opts.DontListen = "pratique", true, true
+	opts.StoreDir, opts.SyncInterval = s.path(natsFolder), syncEvery // the folder may have been moved
+	opts.JetStreamMaxMemory, opts.JetStreamMaxStore = 64<<20, maxStore
 	if address != "" {
 		host, port, err := loopback(address)
 		if err != nil {
-			return nil, err
-		}
-		if opts.Nkeys, err = users(s); err != nil {
 			return nil, err
 		}
 		opts.DontListen, opts.Host, opts.Port = false, host, port
@@ -60,16 +66,19 @@ func startNATS(s *state, address string, log *slog.Logger) (*server.Server, erro
 	return srv, nil
 }
 
-func users(s *state) ([]*server.NkeyUser, error) {
-	pair, err := s.seed()
+// adoptStreams moves the streams of a folder that was made before there were accounts to the account that
+// holds them now.
+func adoptStreams(s *state) error {
+	issuer, err := access.ReadIssuer(filepath.Join(s.path(accessFolder), access.SignerFile))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	public, err := pair.PublicKey()
-	if err != nil {
-		return nil, fmt.Errorf("embedded nats: key: %w", err)
+	folder := filepath.Join(s.path(natsFolder), server.JetStreamStoreDir)
+	err = os.Rename(filepath.Join(folder, server.DEFAULT_GLOBAL_ACCOUNT), filepath.Join(folder, issuer.Account()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("state folder: take over the streams of an earlier release: %w", err)
 	}
-	return []*server.NkeyUser{{Nkey: public}}, nil
+	return nil
 }
 
 // loopback refuses addresses that other machines reach: there is no TLS here.
@@ -91,33 +100,12 @@ func loopback(address string) (host string, port int, err error) {
 }
 
 // connect opens this process's connection, in memory.
-func connect(s *state, srv *server.Server, listening bool, health *service.Health, log *slog.Logger) (*nats.Conn, error) {
-	opts := []nats.Option{nats.InProcessServer(srv)}
-	if listening {
-		pair, err := s.seed()
-		if err != nil {
-			return nil, err
-		}
-		option, err := NkeyOption(pair)
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, option)
-	}
-	nc, err := service.ConnectNATS(service.NATSConfig{}, "pratique", health, log, opts...)
+func connect(s *state, srv *server.Server, health *service.Health, log *slog.Logger) (*nats.Conn, error) {
+	nc, err := service.ConnectNATS(service.NATSConfig{Creds: s.creds()}, "pratique", health, log, nats.InProcessServer(srv))
 	if err != nil {
 		return nil, fmt.Errorf("embedded nats: %w", err)
 	}
 	return nc, nil
-}
-
-// NkeyOption authenticates with a key.
-func NkeyOption(pair nkeys.KeyPair) (nats.Option, error) {
-	public, err := pair.PublicKey()
-	if err != nil {
-		return nil, fmt.Errorf("nats key: %w", err)
-	}
-	return nats.Nkey(public, pair.Sign), nil
 }
 
 // stopNATS closes the store properly, so that the next start need not repair it.

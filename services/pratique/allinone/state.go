@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/nats-io/nkeys"
+	"github.com/pratique-sec/pratique/pkg/access"
 )
 
 // Names in the state folder.
@@ -18,7 +18,7 @@ const (
 	natsFolder   = "nats"
 	engineFolder = "databases"
 	workFolder   = "tmp"
-	seedFile     = "nats.nk"
+	accessFolder = "access"
 	endpointFile = "endpoint.json"
 )
 
@@ -60,28 +60,38 @@ func (s *state) close() error {
 	return errors.Join(err, os.RemoveAll(s.path(workFolder)), s.lock.Close())
 }
 
-// seed is the key of the installation's one NATS user, made at the first start.
-func (s *state) seed() (nkeys.KeyPair, error) {
-	b, err := os.ReadFile(s.path(seedFile))
+// installation makes, at the first start, the keys and credentials of the installation's NATS, whole or not at
+// all.
+func (s *state) installation() error {
+	_, err := os.Stat(s.path(accessFolder))
 	if err == nil {
-		pair, err := nkeys.FromSeed(b)
-		if err != nil {
-			return nil, fmt.Errorf("state folder: %s: %w; remove the file to have a new key made", s.path(seedFile), err)
-		}
-		return pair, nil
+		return nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("state folder: %w", err)
+		return fmt.Errorf("state folder: %w", err)
 	}
-	pair, err := nkeys.CreateUser()
+	in, err := access.NewInstallation("pratique", "")
 	if err != nil {
-		return nil, fmt.Errorf("state folder: make a key: %w", err)
+		return err
 	}
-	seed, err := pair.Seed()
-	if err != nil {
-		return nil, fmt.Errorf("state folder: make a key: %w", err)
+	made := filepath.Join(s.path(workFolder), accessFolder)
+	if err := os.RemoveAll(made); err != nil {
+		return fmt.Errorf("state folder: %w", err)
 	}
-	return pair, s.write(seedFile, seed)
+	if err := in.Write(made, "", s.path(natsFolder)); err != nil {
+		return err
+	}
+	if err := os.Rename(made, s.path(accessFolder)); err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
+	return nil
+}
+
+// creds is the file of the credentials that this process and the command line use.
+func (s *state) creds() string { return credsIn(s.dir) }
+
+func credsIn(dir string) string {
+	return filepath.Join(dir, accessFolder, access.CredsFile(access.Admin))
 }
 
 // write replaces a file that only its owner may read, whole or not at all.
@@ -102,9 +112,10 @@ func (s *state) write(name string, b []byte) error {
 
 // Endpoint says where a running installation is reached.
 type Endpoint struct {
-	NATS string `json:"nats"` // "nats://127.0.0.1:4222"
-	Seed string `json:"-"`    // path of the NATS user's key
-	API  string `json:"api"`  // "http://127.0.0.1:8420"
+	NATS   string `json:"nats"` // "nats://127.0.0.1:4222"
+	API    string `json:"api"`  // "http://127.0.0.1:8420"
+	Creds  string `json:"-"`    // path of an administrator's credentials
+	Signer string `json:"-"`    // path of the file that makes credentials for subscribers
 }
 
 // ErrNotRunning says that nobody runs on the state folder.
@@ -123,7 +134,7 @@ func Find(dir string) (Endpoint, error) {
 	if err := json.Unmarshal(b, &e); err != nil {
 		return Endpoint{}, fmt.Errorf("state folder: %s: %w", filepath.Join(dir, endpointFile), err)
 	}
-	e.Seed = filepath.Join(dir, seedFile)
+	e.Creds, e.Signer = credsIn(dir), filepath.Join(dir, accessFolder, access.SubscriberSignerFile)
 	return e, nil
 }
 

@@ -48,16 +48,18 @@ func (e Env) err() render.Printer { return render.New(e.Stderr, e.Getenv) }
 type cli struct {
 	Log logFlags `embed:""`
 
-	Scan       scanCmd       `cmd:"" help:"Scan images now, through an embedded pipeline or a running server."`
-	Up         upCmd         `cmd:"" help:"Run everything in this process, with its state in a folder."`
-	Findings   findingsCmd   `cmd:"" help:"Show what is known against images (read-only)."`
-	PSA        psaCmd        `cmd:"" name:"psa" help:"Judge Kubernetes manifests by the Pod Security Standards."`
-	Explain    explainCmd    `cmd:"" help:"Tell what became of an image (read-only)."`
-	Status     statusCmd     `cmd:"" help:"Show databases, queues and counts (read-only)."`
-	Deadletter deadletterCmd `cmd:"" help:"Look at what was refused, and drive it again or drop it."`
-	DB         dbCmd         `cmd:"" name:"db" help:"Load a vulnerability database."`
-	Demo       demoCmd       `cmd:"" help:"Push small real images to a registry in this process and watch their findings arrive."`
-	Version    versionCmd    `cmd:"" help:"Print version and commit (read-only)."`
+	Scan        scanCmd        `cmd:"" help:"Scan images now, through an embedded pipeline or a running server."`
+	Up          upCmd          `cmd:"" help:"Run everything in this process, with its state in a folder."`
+	Findings    findingsCmd    `cmd:"" help:"Show what is known against images (read-only)."`
+	PSA         psaCmd         `cmd:"" name:"psa" help:"Judge Kubernetes manifests by the Pod Security Standards."`
+	Explain     explainCmd     `cmd:"" help:"Tell what became of an image (read-only)."`
+	Status      statusCmd      `cmd:"" help:"Show databases, queues and counts (read-only)."`
+	Deadletter  deadletterCmd  `cmd:"" help:"Look at what was refused, and drive it again or drop it."`
+	DB          dbCmd          `cmd:"" name:"db" help:"Load a vulnerability database."`
+	Subscriber  subscriberCmd  `cmd:"" help:"Let somebody subscribe to the findings of a scope."`
+	Credentials credentialsCmd `cmd:"" help:"Make credentials for NATS."`
+	Demo        demoCmd        `cmd:"" help:"Push small real images to a registry in this process and watch their findings arrive."`
+	Version     versionCmd     `cmd:"" help:"Print version and commit (read-only)."`
 }
 
 type logFlags struct {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/pratique-sec/pratique/pkg/access"
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/services/pratique/allinone"
 )
@@ -56,10 +57,11 @@ func (f busFlags) connect(r *runner) (*nats.Conn, error) {
 	}
 	if f.NATS != "" {
 		if f.Creds != "" {
-			if _, err := os.Stat(f.Creds); err != nil {
+			creds, err := withCreds(f.Creds)
+			if err != nil {
 				return nil, usagef("--creds: %w", err)
 			}
-			options = append(options, nats.UserCredentials(f.Creds))
+			options = append(options, creds...)
 		}
 		nc, err := nats.Connect(f.NATS, options...)
 		if err != nil {
@@ -77,15 +79,32 @@ func (f busFlags) connect(r *runner) (*nats.Conn, error) {
 	if err != nil {
 		return nil, usagef("--state: %w", err)
 	}
-	key, err := nats.NkeyOptionFromSeed(endpoint.Seed)
+	creds, err := withCreds(endpoint.Creds)
 	if err != nil {
 		return nil, usagef("--state: credentials: %w", err)
 	}
-	nc, err := nats.Connect(endpoint.NATS, append(options, key, nats.SetCustomDialer(stateDialer(f.State)))...)
+	nc, err := nats.Connect(endpoint.NATS, append(append(options, creds...), nats.SetCustomDialer(stateDialer(f.State)))...)
 	if err != nil {
 		return nil, fmt.Errorf("--state %s: %w; did 'pratique up' die there? Start it again", f.State, err)
 	}
 	return nc, nil
+}
+
+// withCreds are the options of credentials, and of the inboxes that they allow.
+func withCreds(file string) ([]nats.Option, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	inbox, err := access.InboxOf(b)
+	if err != nil {
+		return nil, err
+	}
+	options := []nats.Option{nats.UserCredentials(file)}
+	if inbox != "" {
+		options = append(options, nats.CustomInboxPrefix(inbox))
+	}
+	return options, nil
 }
 
 // stateDialer goes where the installation in a state folder listens now, whatever it is asked for: after a

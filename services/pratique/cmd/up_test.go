@@ -89,7 +89,7 @@ func TestUpAndWhatLooksAtIt(t *testing.T) {
 	}
 
 	// Only the owner reads the key.
-	for _, name := range []string{"nats.nk", "endpoint.json"} {
+	for _, name := range []string{filepath.Join("access", "admin.creds"), "endpoint.json"} {
 		st, err := os.Stat(filepath.Join(state, name))
 		if err != nil || st.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, st.Mode(), err)
