@@ -59,7 +59,7 @@ func now() time.Time { return clock }
 // options of a pipeline. The zero value is one service of each kind, facts on the bus, the demo's
 // advisories and a registry that notifies.
 type options struct {
-	planners, scanners int
+	planners, scanners int // -1: none
 	facts              func(t testing.TB, b *bus.Bus) facts.Store
 	fault              func(role string) bus.Fault // asked for at each start of a service
 	noDatabase         bool
@@ -69,7 +69,8 @@ type options struct {
 	hosts              []string         // registries that may be asked beside the pipeline's own
 	now                func() time.Time // of all services; nil: it stands still
 	breaker            breaker.Config
-	giveUp             time.Duration // 0: a day
+	giveUp             time.Duration                           // 0: a day
+	analyzer           func(scanner.Analyzer) scanner.Analyzer // around that of each scanner
 }
 
 // pipeline is a whole installation. Each service has a connection and a bus of its own, as a process
@@ -145,10 +146,15 @@ func start(t testing.TB, o options) *pipeline {
 	for i := range max(o.planners, 1) {
 		p.run(ctx, fmt.Sprintf("layercache-%d", i), p.layercache)
 	}
-	for i := range max(o.scanners, 1) {
+	for i := range max(cmp.Or(o.scanners, 1), 0) {
 		p.run(ctx, fmt.Sprintf("scanner-%d", i), p.scanner)
 	}
 	return p
+}
+
+// busConfig is every service's: nobody waits for long.
+func (p *pipeline) busConfig() bus.Config {
+	return bus.Config{AckWait: time.Second, Poll: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, Lease: time.Second, MaxBytes: 256 << 20}
 }
 
 // runner is a service.
@@ -194,8 +200,7 @@ func (p *pipeline) live(ctx context.Context, role string, build builder) error {
 	}
 	defer nc.Close()
 	reg := p.metrics.add()
-	b, err := bus.New(nc, bus.Config{AckWait: time.Second, Poll: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, Lease: time.Second, MaxBytes: 256 << 20},
-		bus.Options{Logger: p.log, Now: p.opts.now, Fault: fault, Registerer: reg, Tracer: p.opts.tracer})
+	b, err := bus.New(nc, p.busConfig(), bus.Options{Logger: p.log, Now: p.opts.now, Fault: fault, Registerer: reg, Tracer: p.opts.tracer})
 	if err != nil {
 		return err
 	}
@@ -218,9 +223,17 @@ func (p *pipeline) layercache(b *bus.Bus, r prometheus.Registerer) (runner, erro
 }
 
 func (p *pipeline) scanner(b *bus.Bus, r prometheus.Registerer) (runner, error) {
-	return scanner.New(scanner.Config{GiveUp: p.opts.giveUp, Breaker: p.opts.breaker}, scanner.Deps{
+	var a scanner.Analyzer = analyses{p.engine, p.registry}
+	if p.opts.analyzer != nil {
+		a = p.opts.analyzer(a)
+	}
+	return p.scannerWith(a, b, r)
+}
+
+func (p *pipeline) scannerWith(a scanner.Analyzer, b *bus.Bus, r prometheus.Registerer) (*scanner.Service, error) {
+	return scanner.New(scanner.Config{GiveUp: p.opts.giveUp, Breaker: p.opts.breaker, ForeignRetry: 100 * time.Millisecond}, scanner.Deps{
 		Bus: b, Registry: p.client(), Facts: p.factsOn(b),
-		Analyzer: analyses{p.engine, p.registry}, Matcher: p.engine, Databases: p.engine, Engine: p.engine.Versions(),
+		Analyzer: a, Matcher: p.engine, Databases: p.engine, Engine: p.engine.Versions(),
 		Logger: p.log, Registerer: r, Now: p.opts.now,
 	})
 }
