@@ -14,13 +14,9 @@ import (
 	"github.com/pratique-sec/pratique/pkg/work"
 )
 
-const (
-	// foreignRetry is how long a job for scanners of another version is handed back each time.
-	foreignRetry = 5 * time.Second
-	// giveUpAttempts is how often a job is tried at least before Config.GiveUp ends it: one that has
-	// been queued for long has not failed for long.
-	giveUpAttempts = 10
-)
+// giveUpAttempts is how often a job is tried at least before Config.GiveUp ends it: one that has been
+// queued for long has not failed for long.
+const giveUpAttempts = 10
 
 // analyse makes facts of one blob, unless they, or a verdict, are there. What it stores it stores
 // before it notifies, and notifies before the job is acknowledged: a planner that hears of it finds it.
@@ -75,7 +71,7 @@ func (s *Service) foreign(ctx context.Context, job work.LayerJob, d bus.Delivery
 		return layerDropped, nil
 	}
 	err := reason.Retryf(reason.WrongAnalysis, "layer %s: wants analysis %s, this scanner does %s", job.Layer.Blob, job.Analysis, id)
-	err.RetryAfter = foreignRetry
+	err.RetryAfter = s.cfg.ForeignRetry
 	return layerRetried, err
 }
 
@@ -125,7 +121,7 @@ func (s *Service) read(ctx context.Context, job work.LayerJob) (l facts.Layer, w
 		return facts.Layer{}, false, fmt.Errorf("layer %s: the analyzer did not read it to its end", job.Layer.Blob)
 	case l.Analysis != job.Analysis:
 		err := reason.Retryf(reason.WrongAnalysis, "layer %s: analysed as %s, wanted %s", job.Layer.Blob, l.Analysis, job.Analysis)
-		err.RetryAfter = foreignRetry
+		err.RetryAfter = s.cfg.ForeignRetry
 		return facts.Layer{}, true, err
 	}
 	return l, true, nil

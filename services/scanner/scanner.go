@@ -42,6 +42,8 @@ type Config struct {
 	// ForeignAfter is how long a layer job for scanners of another version is handed back before it is
 	// dropped (1 h): planners that still want it publish it again.
 	ForeignAfter time.Duration
+	// ForeignRetry is how long it is handed back each time (5 s).
+	ForeignRetry time.Duration
 	// DatabaseWait is how long a match waits for its database, in its slot, before it is handed back
 	// (10 s).
 	DatabaseWait time.Duration
@@ -70,6 +72,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ForeignAfter == 0 {
 		c.ForeignAfter = time.Hour
+	}
+	if c.ForeignRetry == 0 {
+		c.ForeignRetry = 5 * time.Second
 	}
 	if c.DatabaseWait == 0 {
 		c.DatabaseWait = 10 * time.Second
