@@ -5,6 +5,8 @@
 package manifest
 
 import (
+	"bytes"
+	stdjson "encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -82,18 +84,19 @@ func Parse(input []byte) (Set, error) {
 }
 
 // asJSON makes JSON of a document as kubectl does: YAML 1.1, where "yes" is true.
-func asJSON(d yamldoc.Document) ([]byte, error) {
-	if err := d.Check(); err != nil {
-		return nil, err
+func asJSON(d yamldoc.Document) (body []byte, err error) {
+	if err = d.Check(); err == nil {
+		if d.JSON {
+			return d.Body, nil
+		}
+		if body, err = yaml.YAMLToJSON(d.Body); err != nil {
+			err = fmt.Errorf("line %d: YAML: %s", d.Line, strings.TrimPrefix(err.Error(), "yaml: "))
+		}
 	}
-	if d.JSON {
-		return d.Body, nil
+	if err != nil && bytes.Contains(d.Body, []byte("{{")) {
+		err = fmt.Errorf("%w; hand in templates as helm template writes them out", err)
 	}
-	body, err := yaml.YAMLToJSON(d.Body)
-	if err != nil {
-		return nil, fmt.Errorf("line %d: YAML: %s", d.Line, strings.TrimPrefix(err.Error(), "yaml: "))
-	}
-	return body, nil
+	return body, err
 }
 
 // each takes apart what errors.Join joined.
@@ -188,7 +191,11 @@ func (r *rawObject) UnmarshalJSON(b []byte) error {
 
 // decode reads JSON as the API server does: names of fields count with their case, unknown ones do not.
 func decode(body []byte, v any) error {
-	if err := json.Unmarshal(body, v); err != nil {
+	err := json.Unmarshal(body, v)
+	if wrong, ok := errors.AsType[*stdjson.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		return fmt.Errorf("%s: want %s, not %s", wrong.Field, wrong.Type, wrong.Value)
+	}
+	if err != nil {
 		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
@@ -222,22 +229,19 @@ const (
 
 // Shapes of the kinds, as far as they matter.
 type (
-	named struct {
-		Metadata metav1.ObjectMeta `json:"metadata"`
-	}
 	podTemplate struct {
-		named
+		Metadata metav1.ObjectMeta       `json:"metadata"`
 		Template *corev1.PodTemplateSpec `json:"template"`
 	}
 	templated struct {
-		named
-		Spec struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+		Spec     struct {
 			Template *corev1.PodTemplateSpec `json:"template"`
 		} `json:"spec"`
 	}
 	cronJob struct {
-		named
-		Spec struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+		Spec     struct {
 			JobTemplate struct {
 				Spec struct {
 					Template *corev1.PodTemplateSpec `json:"template"`
@@ -246,8 +250,8 @@ type (
 		} `json:"spec"`
 	}
 	pod struct {
-		named
-		Spec corev1.PodSpec `json:"spec"`
+		Metadata metav1.ObjectMeta `json:"metadata"`
+		Spec     corev1.PodSpec    `json:"spec"`
 	}
 )
 
