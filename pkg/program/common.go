@@ -15,11 +15,14 @@ type Common struct {
 	Root     string // first token of every subject, so that several installations can share one NATS
 	Replicas int    // of each stream and bucket: 1 on one node, 3 on three
 	MaxBytes int64  // size limit of each large stream and bucket; NATS reserves some 12 times this, and 6 GiB
-	NATS     service.NATSConfig
-	Admin    Admin
-	Log      Log
-	Trace    Trace
-	Drain    time.Duration // how long the process may take to finish or hand back what it holds
+	// AckWait is how long a message may go without a sign of life of who works on it before somebody else
+	// gets it. It takes effect where a consumer is made: at the first start of whoever makes them.
+	AckWait time.Duration
+	NATS    service.NATSConfig
+	Admin   Admin
+	Log     Log
+	Trace   Trace
+	Drain   time.Duration // how long the process may take to finish or hand back what it holds
 }
 
 // Admin is where health and metrics are served, to whoever reaches it.
@@ -34,7 +37,7 @@ type Trace struct {
 // Defaults are a single installation's, beside its NATS.
 func Defaults() Common {
 	return Common{
-		Root: "pratique", Replicas: 1, MaxBytes: 4 << 30,
+		Root: "pratique", Replicas: 1, MaxBytes: 4 << 30, AckWait: 30 * time.Second,
 		NATS:  service.NATSConfig{URL: "nats://127.0.0.1:4222"},
 		Admin: Admin{Listen: ":8421"},
 		Log:   Log{Format: "text"},
@@ -50,6 +53,9 @@ func (c *Common) Validate() error {
 	var errs []error
 	if c.Drain <= 0 {
 		errs = append(errs, fmt.Errorf("drain: %v is no time to finish in; 25s, say", c.Drain))
+	}
+	if c.AckWait < time.Second {
+		errs = append(errs, fmt.Errorf("ackWait: %v; want 1s at least, and more than a process may be held up; 30s, say", c.AckWait))
 	}
 	if c.Replicas < 1 || c.Replicas > 5 {
 		errs = append(errs, fmt.Errorf("replicas: %d; NATS takes 1 to 5", c.Replicas))

@@ -236,7 +236,7 @@ var (
 const handBack = 5 * time.Second
 
 func openBus(nc *nats.Conn, c *Common, kit Kit) (*bus.Bus, error) {
-	return bus.New(nc, bus.Config{Root: c.Root, Replicas: c.Replicas, MaxBytes: c.MaxBytes, Drain: max(0, c.Drain-handBack)},
+	return bus.New(nc, bus.Config{Root: c.Root, Replicas: c.Replicas, MaxBytes: c.MaxBytes, AckWait: c.AckWait, Drain: max(0, c.Drain-handBack)},
 		bus.Options{Logger: kit.Logger, Registerer: kit.Registerer, Tracer: kit.Tracer, Health: kit.Health})
 }
 

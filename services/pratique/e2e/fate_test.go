@@ -11,7 +11,9 @@ import (
 
 // Whoever asks for a scan can follow it to its end: through the stages, never back, to the outcome of
 // every platform's image.
-func TestFateOfARequest(t *testing.T) {
+func TestFateOfARequest(t *testing.T) { inBoth(t, fateOfARequest) }
+
+func fateOfARequest(t *testing.T, start wiring) {
 	p := start(t, options{silent: true})
 	first, _ := demoImages(t)
 	for _, i := range first {
@@ -50,7 +52,9 @@ func TestFateOfARequest(t *testing.T) {
 }
 
 // What never resolves to an image has a fate, too, with the reason.
-func TestFateOfWhatNeverResolves(t *testing.T) {
+func TestFateOfWhatNeverResolves(t *testing.T) { inBoth(t, fateOfWhatNeverResolves) }
+
+func fateOfWhatNeverResolves(t *testing.T, start wiring) {
 	p := start(t, options{silent: true})
 	first, _ := demoImages(t)
 	i := first[0]

@@ -13,7 +13,9 @@ import (
 
 // An image is pushed, its findings arrive; a rebuild that fixes packages resolves them; deleting the tag
 // resolves the rest.
-func TestPushRebuildDelete(t *testing.T) {
+func TestPushRebuildDelete(t *testing.T) { inBoth(t, pushRebuildDelete) }
+
+func pushRebuildDelete(t *testing.T, start wiring) {
 	p := start(t, options{})
 	first, rebuilt := demoImages(t)
 	p.push(first...)
@@ -61,7 +63,9 @@ func TestPushRebuildDelete(t *testing.T) {
 }
 
 // What is no image is noted, and never scanned.
-func TestSignatureIsSkipped(t *testing.T) {
+func TestSignatureIsSkipped(t *testing.T) { inBoth(t, signatureIsSkipped) }
+
+func signatureIsSkipped(t *testing.T, start wiring) {
 	p := start(t, options{})
 	first, _ := demoImages(t)
 	p.push(first...)
@@ -78,7 +82,9 @@ func TestSignatureIsSkipped(t *testing.T) {
 }
 
 // A new database is judged against every known image, from facts: the registry is not asked.
-func TestNewDatabaseRematchesWithoutAPull(t *testing.T) {
+func TestNewDatabaseRematchesWithoutAPull(t *testing.T) { inBoth(t, newDatabaseRematchesWithoutAPull) }
+
+func newDatabaseRematchesWithoutAPull(t *testing.T, start wiring) {
 	p := start(t, options{noDatabase: true})
 	first, _ := demoImages(t)
 	old := demoDatabase(t, func(line string) bool { return !strings.Contains(line, `"lodash"`) })
