@@ -50,7 +50,7 @@ type cli struct {
 
 	Scan        scanCmd        `cmd:"" help:"Scan images now, through an embedded pipeline or a running server."`
 	Up          upCmd          `cmd:"" help:"Run everything in this process, with its state in a folder."`
-	Findings    findingsCmd    `cmd:"" help:"Show what is known against images (read-only)."`
+	Findings    findingsCmd    `cmd:"" help:"Show what is known against images and workloads (read-only)."`
 	PSA         psaCmd         `cmd:"" name:"psa" help:"Judge Kubernetes manifests by the Pod Security Standards."`
 	Explain     explainCmd     `cmd:"" help:"Tell what became of an image (read-only)."`
 	Status      statusCmd      `cmd:"" help:"Show databases, queues and counts (read-only)."`

@@ -74,7 +74,7 @@ func (c *findingsListCmd) Run(ctx context.Context, r *runner) error {
 
 // scopeArg narrows a command to assets whose name begins with the argument.
 type scopeArg struct {
-	Scope string `arg:"" optional:"" help:"Only of these: a registry, a repository, or the beginning of either, as in registry.example/team-a/."`
+	Scope string `arg:"" optional:"" help:"Only of these: a registry, a repository, a cluster or a namespace in it, or the beginning of one, as in registry.example/team-a/ or prod/team-a/."`
 }
 
 func (s scopeArg) covers(a finding.Asset) bool { return strings.HasPrefix(render.Asset(a), s.Scope) }

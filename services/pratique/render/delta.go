@@ -17,7 +17,7 @@ func (p Printer) Deltas(deltas []finding.Delta) error {
 		rows = append(rows, []cell{
 			styled("  "+strings.ToUpper(string(d.Transition)), transitionStyle(d.Transition)),
 			styled(strings.ToUpper(d.Finding.Severity.String()), severityStyle(d.Finding.Severity)),
-			text(d.Finding.Vulnerability), text(d.Finding.Package), text(Asset(d.Asset)), text(change(d)),
+			text(what(d.Finding)), text(of(d.Finding)), text(Asset(d.Asset)), text(change(d)),
 		})
 	}
 	return p.table([]string{"  WHAT", "SEVERITY", "VULNERABILITY", "PACKAGE", "WHERE", "CHANGE"}, rows)
@@ -29,12 +29,22 @@ func (p Printer) Delta(d finding.Delta) error {
 		d.At.UTC().Format("15:04:05"),
 		p.paint(transitionStyle(d.Transition), pad(strings.ToUpper(string(d.Transition)), 8)),
 		p.paint(severityStyle(d.Finding.Severity), pad(strings.ToUpper(d.Finding.Severity.String()), 8)),
-		clean(d.Finding.Vulnerability), clean(d.Finding.Package), clean(Asset(d.Asset)), clean(change(d)))
+		clean(what(d.Finding)), clean(of(d.Finding)), clean(Asset(d.Asset)), clean(change(d)))
 }
+
+// what names what is wrong: a vulnerability, or a check that fails.
+func what(f finding.Finding) string { return cmp.Or(f.Vulnerability, f.PodSecurity.Check) }
+
+// of names what that is of: a package, or a level of the standards.
+func of(f finding.Finding) string { return cmp.Or(f.Package, f.PodSecurity.Level) }
 
 // Findings lists the open findings of one asset, the gravest first.
 func (p Printer) Findings(s finding.State) error {
-	if err := p.Linef("%s  %s", p.Bold(clean(Asset(s.Asset))), p.Faint(short(s.Image)+"  "+plural(len(s.Open), "open finding", "open findings"))); err != nil {
+	about := plural(len(s.Open), "open finding", "open findings")
+	if s.Image != "" {
+		about = short(s.Image) + "  " + about
+	}
+	if err := p.Linef("%s  %s", p.Bold(clean(Asset(s.Asset))), p.Faint(about)); err != nil {
 		return err
 	}
 	if len(s.Open) == 0 {
@@ -42,8 +52,17 @@ func (p Printer) Findings(s finding.State) error {
 	}
 	rows := make([][]cell, 0, len(s.Open))
 	open := slices.SortedStableFunc(slices.Values(s.Open), func(a, b finding.Finding) int {
-		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Package, b.Package), cmp.Compare(a.Vulnerability, b.Vulnerability))
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Package, b.Package), cmp.Compare(what(a), what(b)))
 	})
+	if s.Asset.Workload != (finding.Workload{}) {
+		for _, f := range open {
+			rows = append(rows, []cell{
+				styled("  "+strings.ToUpper(f.Severity.String()), severityStyle(f.Severity)),
+				text(f.PodSecurity.Check), text(f.PodSecurity.Level), text(f.PodSecurity.Message),
+			})
+		}
+		return p.table([]string{"  SEVERITY", "CHECK", "LEVEL", "MESSAGE"}, rows)
+	}
 	for _, f := range open {
 		rows = append(rows, []cell{
 			styled("  "+strings.ToUpper(f.Severity.String()), severityStyle(f.Severity)),
@@ -53,8 +72,12 @@ func (p Printer) Findings(s finding.State) error {
 	return p.table([]string{"  SEVERITY", "VULNERABILITY", "PACKAGE", "INSTALLED", "FIXED IN", "TITLE"}, rows)
 }
 
-// Asset names an asset as a person would: "registry.example/team-a/api:1.0 linux/amd64".
+// Asset names an asset as a person would: "registry.example/team-a/api:1.0 linux/amd64",
+// "prod/team-a/Deployment/api".
 func Asset(a finding.Asset) string {
+	if w := a.Workload; w != (finding.Workload{}) {
+		return w.Cluster + "/" + w.Namespace + "/" + w.Kind + "/" + w.Name
+	}
 	separator := ":"
 	if strings.HasPrefix(a.Track, "sha256:") {
 		separator = "@"
@@ -64,6 +87,9 @@ func Asset(a finding.Asset) string {
 
 // change says what a transition changed, in a few words.
 func change(d finding.Delta) string {
+	if d.Finding.Class == finding.ClassPSA && d.Transition != finding.Resolved {
+		return d.Finding.PodSecurity.Message
+	}
 	switch d.Transition {
 	case finding.Resolved:
 		return string(d.Resolution)

@@ -103,6 +103,43 @@ func TestDeltas(t *testing.T) {
 	})
 }
 
+func TestWorkloads(t *testing.T) {
+	workload := finding.Asset{Workload: finding.Workload{Cluster: "prod", Namespace: "team-a", Kind: "Deployment", Name: "api"}}
+	f := finding.Finding{Class: finding.ClassPSA, Severity: report.High, PodSecurity: finding.PodSecurity{
+		Level: "baseline", Check: "hostNamespaces", Message: "host namespaces (hostNetwork=true)",
+	}}
+	old := f
+	old.PodSecurity.Message = "host namespaces (hostPID=true)"
+	deltas := []finding.Delta{
+		{Asset: workload, Transition: finding.Opened, Finding: f, At: now},
+		{Asset: workload, Transition: finding.Changed, Finding: f, Old: &old, At: now},
+		{Asset: workload, Transition: finding.Resolved, Finding: f, Resolution: finding.Fixed, At: now},
+	}
+	golden(t, "workload-deltas", func(p Printer) error { return p.Deltas(deltas) })
+	golden(t, "workload-delta-lines", func(p Printer) error {
+		for _, d := range deltas {
+			if err := p.Delta(d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	golden(t, "workload-findings", func(p Printer) error { return p.Findings(finding.State{Asset: workload, Open: []finding.Finding{f}}) })
+	golden(t, "verdicts", func(p Printer) error {
+		err := p.Verdicts("chart\x1b.yaml", []Verdict{
+			{Document: 1, Kind: "Deployment", Namespace: "team-a", Name: "api", Violations: []Violation{
+				{Level: "baseline", Check: "hostNamespaces", Message: "host namespaces (hostNetwork=true)"},
+				{Level: "restricted", Check: "runAsNonRoot", Message: "hostile\x1b[2J\nmessage"},
+			}},
+			{Document: 3, Kind: "CronJob", Name: "tidy"},
+		})
+		if err != nil {
+			return err
+		}
+		return p.VerdictTotals("restricted", "latest", 1, 1, 12)
+	})
+}
+
 func TestFate(t *testing.T) {
 	golden(t, "fate", func(p Printer) error {
 		return p.Fate(fate.Fate{
