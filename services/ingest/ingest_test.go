@@ -2,10 +2,12 @@ package ingest_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +19,9 @@ import (
 	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/fate"
 	"github.com/pratique-sec/pratique/pkg/service"
+	"github.com/pratique-sec/pratique/pkg/tlstest"
 	"github.com/pratique-sec/pratique/services/ingest"
+	"github.com/pratique-sec/pratique/services/ingest/door"
 )
 
 // start runs ingest on a real bus until the test ends.
@@ -146,5 +150,74 @@ func TestAnonymousIsWarnedOf(t *testing.T) {
 	defer func() { _ = s.Close() }()
 	if !strings.Contains(out.String(), "level=WARN") {
 		t.Errorf("no warning: %q", out.String())
+	}
+}
+
+func TestServesTLS(t *testing.T) {
+	a := tlstest.New(t)
+	cert, key := a.Issue(t, "127.0.0.1")
+	_, url := start(t, ingest.Config{TLS: service.TLSFiles{Cert: cert, Key: key}})
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.Pool}}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("https" + strings.TrimPrefix(url, "http") + "/v1/scans/1-0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("status %s", resp.Status)
+	}
+	if _, err := ingest.New(ingest.Config{TLS: service.TLSFiles{Cert: cert, Key: "/nonexistent"}}, ingest.Deps{Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "tls.key: ") {
+		t.Errorf("a key that is not there: %v", err)
+	}
+}
+
+func TestReload(t *testing.T) {
+	secret := func(s string) string {
+		file := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(file, []byte(s+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	token := func(name, s string) door.Token {
+		return door.Token{Name: name, File: secret(s), Submit: door.Submit{Scans: []string{"*"}}}
+	}
+	b := bustest.New(t, bus.Config{}, bus.Options{})
+	cfg := ingest.Config{Tokens: []door.Token{token("old", "old-token-0123456789")}}
+	s, err := ingest.New(cfg, ingest.Deps{Bus: b, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	status := func(secret string) int {
+		r := httptest.NewRequest(http.MethodPost, "/v1/scans", strings.NewReader(`{"reference":"nginx"}`))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+secret)
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		return w.Code
+	}
+	for name, change := range map[string]func(*ingest.Config){
+		"listen": func(c *ingest.Config) { c.Listen = "127.0.0.1:1" }, "no such file": func(c *ingest.Config) {
+			c.Tokens = []door.Token{{Name: "x", File: "/nonexistent", Read: []string{"*"}}}
+		},
+		"nothing": func(c *ingest.Config) { c.Tokens = []door.Token{{}} }, "no tokens, others can reach it": func(c *ingest.Config) { c.Listen, c.Tokens = ":0", nil },
+	} {
+		next := cfg
+		change(&next)
+		if err := s.Reload(next); err == nil {
+			t.Errorf("%s: taken over", name)
+		}
+		if got := status("old-token-0123456789"); got != http.StatusAccepted {
+			t.Errorf("%s: status %d after a refused reload", name, got)
+		}
+	}
+	cfg.Tokens = []door.Token{token("new", "new-token-0123456789")}
+	if err := s.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if o, n := status("old-token-0123456789"), status("new-token-0123456789"); o != http.StatusUnauthorized || n != http.StatusAccepted {
+		t.Errorf("after the reload the old token gets %d, the new one %d", o, n)
 	}
 }

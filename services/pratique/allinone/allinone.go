@@ -53,6 +53,7 @@ type Config struct {
 	Database   string            // vulnerability database to load at the start, folder or archive; "": none
 	JavaIndex  string            // the same for jars
 	GiveUp     time.Duration     // how long a registry may not answer; 0: the services' default, a day
+	JSONMirror bool              // findings as JSON on core NATS, too
 	Version    string
 }
 
@@ -212,12 +213,12 @@ func load(ctx context.Context, b *bus.Bus, s *state, cfg Config, log *slog.Logge
 
 // services builds one of each. api is where ingest listens.
 func services(cfg Config, d Deps, b *bus.Bus, store facts.Store, eng *engine.Engine) (tasks []service.Task, api string, err error) {
-	registries, err := registry.New(cfg.Registries, registry.Options{Now: d.Now})
+	registries, err := registry.New(cfg.Registries, registry.Options{Now: d.Now, Registerer: d.Registerer})
 	if err != nil {
 		return nil, "", err
 	}
 	plan, err := layercache.New(
-		layercache.Config{Platforms: cfg.Platforms, GiveUp: cfg.GiveUp, Version: cfg.Version},
+		layercache.Config{Platforms: cfg.Platforms, GiveUp: cfg.GiveUp, JSONMirror: cfg.JSONMirror, Version: cfg.Version},
 		layercache.Deps{Bus: b, Registry: registries, Facts: store, Logger: d.Logger, Registerer: d.Registerer, Tracer: d.Tracer, Now: d.Now})
 	if err != nil {
 		return nil, "", err

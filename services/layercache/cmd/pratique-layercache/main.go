@@ -30,7 +30,7 @@ func main() {
 }
 
 func (c *configuration) Start(_ context.Context, kit program.Kit) (program.Service, error) {
-	registries, err := registry.New(c.Registries, registry.Options{})
+	registries, err := registry.New(c.Registries, registry.Options{Registerer: kit.Registerer})
 	if err != nil {
 		return program.Service{}, err
 	}
