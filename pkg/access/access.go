@@ -120,7 +120,6 @@ var roles = map[Role]func(*grants){
 		g.send("alert.>", "system.v1.*", "deadletter.alertrouter.*")
 		g.streamInfo("ALERTS")
 		g.read("ALERTS")
-		g.api("STREAM.PURGE.*", g.name("ALERTS"))
 		g.api("STREAM.MSG.DELETE.*", g.name("ALERTS"))
 		g.ownConsumers("ALERTS")
 	},
@@ -300,13 +299,16 @@ func (g *grants) storeObjects(stores ...string) {
 }
 
 // provision makes what is missing and updates what an older release made: streams, buckets, and the
-// consumers of EVENTS and WORK. Who may make a stream may have it copy another: this role is trusted.
+// services' consumers. Who may make a stream may have it copy another: this role is trusted.
 func (g *grants) provision() {
 	g.publish("$JS.API.STREAM.INFO.*", "$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.UPDATE.*")
-	for _, s := range []string{"EVENTS", "WORK"} {
-		for _, request := range []string{"CREATE.*.>", "INFO.*.*", "DELETE.*.*"} {
-			g.api("CONSUMER."+request, g.name(s))
+	for _, of := range []struct{ stream, consumer string }{
+		{"EVENTS", "*"}, {"WORK", "*"}, {"ALERTS", "*"}, {"FINDINGS", "alertrouter"}, {"SYSTEM", "alertrouter"},
+	} {
+		for _, request := range []string{"CREATE.*.", "INFO.*.", "DELETE.*."} {
+			g.api("CONSUMER."+request+of.consumer, g.name(of.stream))
 		}
+		g.api("CONSUMER.CREATE.*."+of.consumer+".>", g.name(of.stream))
 	}
 }
 

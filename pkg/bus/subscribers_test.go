@@ -19,6 +19,7 @@ import (
 	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/pkg/reason"
 	"github.com/pratique-sec/pratique/pkg/report"
+	"github.com/pratique-sec/pratique/pkg/system"
 )
 
 // tenants is an installation with credentials, several teams' findings, and a bus that may do everything.
@@ -359,5 +360,117 @@ func TestSubscriptionsThatCanNotBe(t *testing.T) {
 	}
 	if _, _, err := b.RotateSubscriber(t.Context(), "nobody"); !errors.Is(err, bus.ErrNotFound) {
 		t.Errorf("rotate nobody: %v", err)
+	}
+}
+
+// A subscriber is told of before what it has not read expires, once a day, and not before that.
+func TestSubscriberBehind(t *testing.T) {
+	t.Parallel()
+	s := bustest.StartServer(t)
+	var later time.Duration
+	at := func() *bus.Bus {
+		return bustest.On(t, bustest.Connect(t, s), bus.Config{}, bus.Options{Now: func() time.Time { return time.Now().Add(later) }})
+	}
+	n := &tenants{T: t, bus: at()}
+	slow := n.add(bus.Subscription{Name: "slow", Class: finding.ClassVuln, Scopes: []string{"registry.example/x"}, Severities: []report.Severity{report.Critical, report.High}})
+	n.add(bus.Subscription{Name: "idle", Class: finding.ClassVuln, Scopes: []string{"registry.example/y"}})
+	n.find("x", "1", report.High)
+	told := func() (ids []string) {
+		t.Helper()
+		all, err := at().Troubles(t.Context())
+		must(t, err)
+		for _, trouble := range all {
+			if trouble.Kind == system.SubscriberBehind {
+				if trouble.Subject != "slow" || !strings.Contains(trouble.Message, "1 findings") {
+					t.Errorf("%+v", trouble)
+				}
+				ids = append(ids, trouble.ID)
+			}
+		}
+		return ids
+	}
+	if got := told(); len(got) != 0 {
+		t.Errorf("told at once: %q", got)
+	}
+	later = 25 * 24 * time.Hour
+	first := told()
+	if len(first) != 1 || !slices.Equal(first, told()) {
+		t.Errorf("told %q, and then %q", first, told())
+	}
+	later += 24 * time.Hour
+	if next := told(); len(next) != 1 || next[0] == first[0] {
+		t.Errorf("the next day: %q after %q", next, first)
+	}
+	js, err := jetstream.New(bustest.Connect(t, s))
+	must(t, err)
+	c, err := js.Consumer(t.Context(), "FINDINGS", slow.Findings)
+	must(t, err)
+	m, err := c.Next()
+	must(t, err)
+	must(t, m.DoubleAck(t.Context()))
+	if got := told(); len(got) != 0 {
+		t.Errorf("told although it has read everything: %q", got)
+	}
+}
+
+func TestMirror(t *testing.T) {
+	t.Parallel()
+	n := newTenants(t)
+	n.add(bus.Subscription{Name: "plain", Class: finding.ClassVuln, Scopes: []string{"registry.example/team-a"}})
+	mirror := bus.Subscription{Name: "a", Class: finding.ClassVuln, Scopes: []string{"registry.example/team-a"}, Mirror: true}
+	made := n.add(mirror)
+	creds, err := n.server.Installation.SubscriberIssuer.Issue(access.User{Name: made.State, Permissions: access.ForSubscriber(access.Subscription{
+		State: made.State, Findings: made.Findings, Core: n.bus.MirrorSubjects(mirror),
+	})})
+	must(t, err)
+	nc, err := nats.Connect("", n.server.OptionsOf(t, creds)...)
+	must(t, err)
+	defer nc.Close()
+	got := make(chan *nats.Msg, 16)
+	for _, subject := range n.bus.MirrorSubjects(mirror) {
+		_, err := nc.ChanSubscribe(subject, got)
+		must(t, err)
+	}
+	must(t, nc.Flush())
+	// Two replicas, as planners with their credentials.
+	for range 2 {
+		planner, err := nats.Connect("", n.server.Options(t, access.LayerCache)...)
+		must(t, err)
+		defer planner.Close()
+		b := bustest.On(t, planner, bus.Config{}, bus.Options{})
+		background(t, b.Mirror)
+	}
+	js, err := jetstream.New(n.admin)
+	must(t, err)
+	eventually(t, "the mirror's consumers are there", func() bool {
+		for _, stream := range []string{"FINDINGS", "SCANS", "SYSTEM"} {
+			if _, err := js.Consumer(t.Context(), stream, "mirror"); err != nil {
+				return false
+			}
+		}
+		return true
+	})
+	const findings = 10
+	for i := range findings {
+		n.find("team-b", fmt.Sprint(i), report.High)
+		n.find("team-a", fmt.Sprint(i), report.High)
+	}
+	for range findings {
+		m := receive(t, "a finding in JSON", got)
+		if !strings.HasPrefix(m.Subject, "pratique.json.finding.v1.vuln.opened.high.registry%2Eexample.team-a.") || !strings.Contains(string(m.Data), `"repository":"team-a"`) {
+			t.Errorf("%s: %s", m.Subject, m.Data)
+		}
+	}
+	eventually(t, "the mirror has done", func() bool {
+		c, err := js.Consumer(t.Context(), "FINDINGS", "mirror")
+		must(t, err)
+		info := c.CachedInfo()
+		return info.NumPending == 0 && info.NumAckPending == 0
+	})
+	if len(got) != 0 {
+		t.Errorf("%d more than were stored, or another team's", len(got))
+	}
+	if v := n.server.Violations(); len(v) != 0 {
+		t.Errorf("refused: %q", v)
 	}
 }

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -44,7 +45,70 @@ func (b *Bus) Troubles(ctx context.Context) ([]system.Notice, error) {
 			return nil, storeError("list consumers of "+name, err)
 		}
 	}
-	return all, nil
+	behind, err := b.behind(ctx)
+	return append(all, behind...), err
+}
+
+// nearlyGone is how much of a stream's age or size limit, in percent, is behind a message that goes soon.
+const nearlyGone = 80
+
+// behind tells of subscribers before what they have not read expires.
+func (b *Bus) behind(ctx context.Context) ([]system.Notice, error) {
+	s, err := b.js.Stream(ctx, b.name(streamFindings))
+	if err != nil {
+		return nil, storeError("ask "+streamFindings, err)
+	}
+	var all []system.Notice
+	told := map[string]bool{}
+	err = b.eachConsumer(ctx, b.name(streamFindings), func(c *jetstream.ConsumerInfo) error {
+		who, ok := subscriberOf(c)
+		if !ok || told[who.Name] || c.NumPending == 0 && c.NumAckPending == 0 {
+			return nil
+		}
+		next, err := b.unread(ctx, s, c)
+		if err != nil || next == nil || !b.soonGone(s.CachedInfo(), next) {
+			return err
+		}
+		told[who.Name] = true
+		all = append(all, b.trouble(system.SubscriberBehind, who.Name, fmt.Sprintf(
+			"subscriber %s has not read %d findings, the oldest of %s, which expires soon: start it, or remove it (pratique subscriber remove %s); one that missed some takes the snapshot again",
+			who.Name, c.NumPending+uint64(max(c.NumAckPending, 0)), next.Time.UTC().Format(time.RFC3339), who.Name)))
+		return nil
+	})
+	return all, err
+}
+
+// unread is the first message that a consumer has not acknowledged; nil when there is none any more.
+func (b *Bus) unread(ctx context.Context, s jetstream.Stream, c *jetstream.ConsumerInfo) (*jetstream.RawStreamMsg, error) {
+	filters := c.Config.FilterSubjects
+	if c.Config.FilterSubject != "" {
+		filters = []string{c.Config.FilterSubject}
+	}
+	var first *jetstream.RawStreamMsg
+	for _, filter := range filters {
+		m, err := s.GetMsg(ctx, max(c.AckFloor.Stream+1, c.Config.OptStartSeq), jetstream.WithGetMsgSubject(filter))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, storeError("read "+streamFindings, err)
+		}
+		if first == nil || m.Sequence < first.Sequence {
+			first = m
+		}
+	}
+	return first, nil
+}
+
+// soonGone: the message is old for what the stream keeps, or among its oldest while the stream is nearly full.
+func (b *Bus) soonGone(s *jetstream.StreamInfo, m *jetstream.RawStreamMsg) bool {
+	age, limit := b.now().Sub(m.Time), s.Config.MaxAge
+	if limit > 0 && age >= limit/100*nearlyGone {
+		return true
+	}
+	size, held := s.Config.MaxBytes, s.State.LastSeq-s.State.FirstSeq
+	full := size > 0 && s.State.Bytes >= uint64(size)/100*nearlyGone
+	return full && m.Sequence < s.State.LastSeq-held/100*nearlyGone
 }
 
 // full tells of a stream by its limit as it is in the server, which may be an operator's.

@@ -88,7 +88,7 @@ func TestChangedConsumersAreTroubles(t *testing.T) {
 	must(t, err)
 	must(t, js.DeleteConsumer(t.Context(), "EVENTS", "layercache"))
 	_, err = js.CreateConsumer(t.Context(), "EVENTS", jetstream.ConsumerConfig{
-		Durable: "layercache", AckPolicy: jetstream.AckAllPolicy, MaxDeliver: -1, Metadata: map[string]string{"pratique-schema": "1"},
+		Durable: "layercache", AckPolicy: jetstream.AckAllPolicy, MaxDeliver: -1, Metadata: map[string]string{"pratique-schema": "1000"},
 	})
 	must(t, err)
 	_, err = js.CreateConsumer(t.Context(), "EVENTS", jetstream.ConsumerConfig{Durable: "theirs", AckPolicy: jetstream.AckNonePolicy})

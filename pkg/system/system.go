@@ -17,6 +17,7 @@ const (
 	StreamFull            Kind = "stream-full"            // a stream or bucket is at its size limit: it drops its oldest or refuses
 	RegistryPaused        Kind = "registry-paused"        // one fails, and is left alone
 	RegistryResumed       Kind = "registry-resumed"       // it has been well again for a while
+	SubscriberBehind      Kind = "subscriber-behind"      // what one has not read expires soon
 	ConsumerMisconfigured Kind = "consumer-misconfigured" // somebody changed a consumer so that jobs get lost
 )
 

@@ -50,6 +50,9 @@ type Config struct {
 	LoadCheck time.Duration
 	// Breaker says when registries that fail are left alone.
 	Breaker breaker.Config
+	// JSONMirror publishes what FINDINGS, SCANS and SYSTEM store as protobuf JSON on core NATS, too, for those
+	// who have nothing but `nats sub`.
+	JSONMirror bool
 	// Version of Pratique, for the reports on images that were refused.
 	Version string
 }

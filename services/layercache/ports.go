@@ -44,6 +44,9 @@ type Bus interface {
 
 	// Load is what the scanners have before them; matches count for matchPool.
 	Load(ctx context.Context, matchPool string) ([]work.Load, error)
+	// Mirror publishes what is stored as JSON, until ctx ends.
+	Mirror(ctx context.Context) error
+
 	// Troubles are what PublishSystem tells of the bus itself.
 	Troubles(ctx context.Context) ([]system.Notice, error)
 

@@ -30,7 +30,7 @@ type Notice struct {
 	// The same trouble, told again, has the same id. Required.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// "database-loaded", "database-stale", "dead-letter", "stream-full", "consumer-misconfigured",
-	// "registry-paused", "registry-resumed": a stable name; more may come. Required.
+	// "registry-paused", "registry-resumed", "subscriber-behind": a stable name; more may come. Required.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// What it is about: a registry host, a database digest, a stream.
 	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`

@@ -37,6 +37,7 @@ type upCmd struct {
 	TokenFile  []string `help:"File with the tokens that open the API, one a line (repeatable); needed beyond this machine." placeholder:"FILE"`
 	Admin      string   `help:"Address of health and metrics." default:"127.0.0.1:8421"`
 	NATSListen string   `name:"nats-listen" help:"Loopback address on which the other commands reach NATS." default:"127.0.0.1:0"`
+	JSONMirror bool     `name:"json-mirror" help:"Publish findings as JSON on core NATS, too, for 'nats sub'."`
 	Otlp       string   `help:"Where traces go (OTLP over HTTP), as in http://collector:4318." placeholder:"URL"`
 }
 
@@ -95,7 +96,7 @@ func (c *upCmd) config(r *runner) (allinone.Config, error) {
 	cfg := allinone.Config{
 		State: c.State, API: c.Listen, TokenFiles: c.TokenFile, NATS: c.NATSListen,
 		Redis:    redisfacts.Config{URL: c.Redis, PasswordFile: c.RedisPasswordFile},
-		Database: c.DB, JavaIndex: c.JavaDB, Version: r.Version,
+		Database: c.DB, JavaIndex: c.JavaDB, JSONMirror: c.JSONMirror, Version: r.Version,
 		Registries: registry.Config{Hosts: map[string]registry.Host{}, DockerConfig: dockerConfig(r.Getenv)},
 	}
 	for _, h := range c.Registry {
