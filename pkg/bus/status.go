@@ -46,3 +46,35 @@ func (b *Bus) Backlog(ctx context.Context) ([]Queue, error) {
 	}
 	return all, nil
 }
+
+// Marks are how far the pipeline has come: last sequences, whose difference over a time is a rate.
+type Marks struct {
+	Events, Scans, Findings uint64 // accepted, evaluated, told
+	States                  uint64 // changes of an asset's state
+	DeadLetters             uint64 // that are kept now: a number, not a sequence
+}
+
+// Marks reads them.
+func (b *Bus) Marks(ctx context.Context) (Marks, error) {
+	var m Marks
+	for _, s := range []struct {
+		name string
+		last *uint64
+	}{{streamEvents, &m.Events}, {streamScans, &m.Scans}, {streamFindings, &m.Findings}, {streamState, &m.States}} {
+		_, last, err := b.bounds(ctx, b.name(s.name))
+		if err != nil {
+			return Marks{}, err
+		}
+		*s.last = last
+	}
+	s, err := b.stream(ctx, b.name(streamDeadLetters))
+	if err != nil {
+		return Marks{}, storeError("open "+streamDeadLetters, err)
+	}
+	info, err := s.Info(ctx)
+	if err != nil {
+		return Marks{}, storeError("ask "+streamDeadLetters, err)
+	}
+	m.DeadLetters = info.State.Msgs
+	return m, nil
+}

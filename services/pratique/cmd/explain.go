@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/fate"
 	"github.com/pratique-sec/pratique/pkg/image"
@@ -41,7 +42,15 @@ func (c *explainImageCmd) Run(ctx context.Context, r *runner) error {
 	if c.Output == asJSON {
 		return r.printLine(wire.FateJSON(f))
 	}
-	return r.out().Fate(f, r.Now())
+	if err := r.out().Fate(f, r.Now()); err != nil {
+		return err
+	}
+	return b.Breakers(ctx, func(s breaker.State) error {
+		if s.Host != f.Reference.Host || !s.Paused() {
+			return nil
+		}
+		return r.out().Paused(paused(s), r.Now())
+	})
 }
 
 // fateKey takes a request id or a reference: an id is no reference that anybody would write.

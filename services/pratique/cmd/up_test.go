@@ -132,6 +132,20 @@ func TestUpAndWhatLooksAtIt(t *testing.T) {
 	if code := <-enough; code != ExitOK {
 		t.Errorf("watch, interrupted: exit code %d", code)
 	}
+	for format, line := range map[string]string{"table": `waiting 0, in flight 0, .* a second: 0 events`, "json": `"rates":{"events":0,`} {
+		watched := newLines()
+		watching, unwatch := context.WithCancel(t.Context())
+		defer unwatch()
+		go func() {
+			enough <- Run(watching, []string{"status", "--watch", "--interval", "100ms", "-o", format, "--state", state}, Env{Stdout: watched, Stderr: io.Discard, Now: time.Now, Getenv: func(string) string { return "" }})
+		}()
+		watched.wait(t, line)
+		unwatch()
+		if code := <-enough; code != ExitOK {
+			t.Errorf("status --watch, interrupted: exit code %d", code)
+		}
+	}
+	want(at("status", "--watch", "--interval", "1ms"), ExitUsage)
 
 	stop()
 	if code := <-exit; code != ExitOK {

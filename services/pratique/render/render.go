@@ -25,6 +25,8 @@ type Printer struct {
 	W     io.Writer
 	Color bool
 	Width int // columns of the terminal; 0: as wide as it gets
+
+	Terminal bool // one that can be drawn anew: not a file, a pipe, or a dumb terminal
 }
 
 // New looks at the destination: colour only on a terminal that is not dumb and where NO_COLOR is not
@@ -35,7 +37,8 @@ func New(w io.Writer, getenv func(string) string) Printer {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return p
 	}
-	p.Color = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+	p.Terminal = getenv("TERM") != "dumb"
+	p.Color = getenv("NO_COLOR") == "" && p.Terminal
 	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 		p.Width = width
 	}

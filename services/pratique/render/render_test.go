@@ -172,6 +172,42 @@ func TestStatus(t *testing.T) {
 			Assets:    4, Open: 17, Letters: 2,
 		}, now)
 	})
+	full := Status{
+		At:        now,
+		Databases: []Database{{Kind: "vulndb", Digest: dig, UpdatedAt: now.Add(-7 * time.Hour), Loaded: true}},
+		Queues: []Queue{
+			{Name: "image", Lane: work.Push, Pending: 1200, InFlight: 500},
+			{Name: "layer", Lane: work.Push, Pending: 30, InFlight: 4}, {Name: "layer", Lane: work.Backfill, Pending: 70_000},
+		},
+		Work: []Work{
+			{Pool: "default", Lane: work.Push, Seconds: 4.25, Oldest: now.Add(-5 * time.Second)},
+			{Pool: "default", Lane: work.Backfill, Seconds: 93_600, Oldest: now.Add(-26 * time.Hour)},
+			{Pool: "default", Lane: work.Interactive},
+		},
+		Paused: []Paused{
+			{Registry: "registry.example:5000", Since: now.Add(-10 * time.Minute), Until: now.Add(90 * time.Second), Error: "unreachable: \x1b[2J503"},
+			{Registry: "other.example", Since: now.Add(-time.Hour), Until: now.Add(-time.Second), Error: "rate-limited"},
+		},
+		Rates:  &Rates{Events: 1234.5, Scans: 0.25, Findings: 0},
+		Assets: 4, Open: 17, Letters: 2,
+	}
+	golden(t, "status-full", func(p Printer) error { return p.Status(full, now) })
+	golden(t, "status-line", func(p Printer) error { return p.StatusLine(full, now) })
+}
+
+// A screen shows the present look alone, whatever was longer before.
+func TestScreen(t *testing.T) {
+	var b bytes.Buffer
+	s := NewScreen(Printer{W: &b})
+	for _, lines := range []string{"a long line\nanother\n", "short\n"} {
+		if err := s.Show(func(p Printer) error { return p.Linef("%s", strings.TrimSuffix(lines, "\n")) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "\x1b[2J\x1b[Ha long line\x1b[K\nanother\x1b[K\n\x1b[J" + "\x1b[Hshort\x1b[K\n\x1b[J"
+	if got := b.String(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 func TestColorOnlyOnTerminals(t *testing.T) {
