@@ -115,8 +115,9 @@ func decoded[T any](decode func([]byte) (T, error), h func(context.Context, T, D
 }
 
 // lookAgain is when to look again after a wake. The server sends it when a message is stored, which may
-// be before the consumer counts the message: the first look then finds nothing.
-var lookAgain = []time.Duration{2 * time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond}
+// be before the consumer counts the message: the first look then finds nothing. The
+// second one comes soon: an image passes three queues.
+var lookAgain = []time.Duration{300 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond}
 
 // QueueManifests is what ConsumeManifests takes from, as Health hears of it.
 const QueueManifests = streamEvents + ".manifest"
