@@ -115,8 +115,8 @@ func TestOneProbeAtATime(t *testing.T) {
 func TestPausesGrow(t *testing.T) {
 	t.Parallel()
 	s, now := opened(t, 0), noon
-	for _, want := range []time.Duration{15, 30, 60, 120, 240, 300, 300} {
-		want *= time.Second
+	for _, seconds := range []int{15, 30, 60, 120, 240, 300, 300} {
+		want := time.Duration(seconds) * time.Second
 		if got := s.Until.Sub(now); got != want {
 			t.Fatalf("pause %d lasts %v, want %v", s.Pauses, got, want)
 		}
@@ -147,7 +147,7 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 // A registry that comes and goes is one episode until it has been well for a while.
 func TestEpisodes(t *testing.T) {
 	t.Parallel()
-	s, now := opened(t, 0), noon
+	s, now := opened(t, 0), time.Time{}
 	s.Told = true
 	for flap := range 5 {
 		now = s.Until

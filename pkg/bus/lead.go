@@ -78,8 +78,12 @@ func (c *candidate) rule(ctx context.Context, tick <-chan time.Time, fn func(con
 	c.log.InfoContext(ctx, "lead from now on")
 	ruling, end := context.WithCancel(ctx)
 	defer end()
-	done := make(chan error, 1)
-	go func() { done <- fn(ruling) }()
+	var failed error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		failed = fn(ruling)
+	}()
 	for {
 		select {
 		case <-tick:
@@ -96,9 +100,9 @@ func (c *candidate) rule(ctx context.Context, tick <-chan time.Time, fn func(con
 			end()
 			<-done
 			return
-		case err := <-done:
+		case <-done:
 			if ctx.Err() == nil {
-				c.log.WarnContext(ctx, "leader's work ended, will begin again", slog.Any("error", err))
+				c.log.WarnContext(ctx, "leader's work ended, will begin again", slog.Any("error", failed))
 			}
 			// Whoever comes next need not wait.
 			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.b.cfg.Lease/3)
