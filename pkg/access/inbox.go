@@ -25,13 +25,9 @@ func Inbox(user string) string {
 // InboxOf reads from the content of a .creds file under which prefix its user may have inboxes; "" when
 // the file leaves that open, as credentials made by somebody else may do.
 func InboxOf(creds []byte) (string, error) {
-	token, err := jwt.ParseDecoratedJWT(creds)
+	claims, err := userOf(creds)
 	if err != nil {
-		return "", fmt.Errorf("access: credentials: %w", err)
-	}
-	claims, err := jwt.DecodeUserClaims(token)
-	if err != nil {
-		return "", fmt.Errorf("access: credentials: %w", err)
+		return "", err
 	}
 	for _, s := range claims.Sub.Allow {
 		if prefix, ok := strings.CutSuffix(s, ".>"); ok && strings.HasPrefix(prefix, inboxPrefix) {
@@ -39,4 +35,17 @@ func InboxOf(creds []byte) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// userOf reads a user's claims from the content of its .creds file.
+func userOf(creds []byte) (*jwt.UserClaims, error) {
+	token, err := jwt.ParseDecoratedJWT(creds)
+	if err != nil {
+		return nil, fmt.Errorf("access: credentials: %w", err)
+	}
+	claims, err := jwt.DecodeUserClaims(token)
+	if err != nil {
+		return nil, fmt.Errorf("access: credentials: %w", err)
+	}
+	return claims, nil
 }

@@ -1,6 +1,11 @@
 package access
 
-import "github.com/nats-io/jwt/v2"
+import (
+	"errors"
+	"strings"
+
+	"github.com/nats-io/jwt/v2"
+)
 
 // Subscription names what one subscriber may read: its consumers, which only an administrator makes, since
 // who may make a consumer may read every team. Their names hold a random part: what was once handed out
@@ -56,4 +61,36 @@ func bridges(root string) []bridge {
 		all = append(all, bridge{ack, ack, jwt.Service})
 	}
 	return all
+}
+
+// StreamName is a stream's name in the installation with this root.
+func StreamName(root, stream string) string { return newGrants(root).name(stream) }
+
+// ErrNoSubscriber: the credentials are not those of a subscriber.
+var ErrNoSubscriber = errors.New("access: not a subscriber's credentials")
+
+// SubscriptionOf reads from the content of a .creds file which consumers its subscriber may pull from.
+func SubscriptionOf(creds []byte) (Subscription, error) {
+	claims, err := userOf(creds)
+	if err != nil {
+		return Subscription{}, err
+	}
+	var s Subscription
+	for _, subject := range claims.Pub.Allow {
+		// $JS.<root>.API.CONSUMER.MSG.NEXT.<stream>.<consumer>
+		t := strings.Split(subject, ".")
+		if len(t) != 8 || !strings.HasPrefix(subject, domainPrefix(t[1])+"CONSUMER.MSG.NEXT.") {
+			continue
+		}
+		switch t[6] {
+		case StreamName(t[1], "STATE"):
+			s.Root, s.State = t[1], t[7]
+		case StreamName(t[1], "FINDINGS"):
+			s.Root, s.Findings = t[1], t[7]
+		}
+	}
+	if s.State == "" || s.Findings == "" {
+		return Subscription{}, ErrNoSubscriber
+	}
+	return s, nil
 }
