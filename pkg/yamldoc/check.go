@@ -1,9 +1,11 @@
 package yamldoc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,25 +20,46 @@ const maxAliased = 16 << 20
 // nodeCost is what a value costs beside its text.
 const nodeCost = 16
 
-// Check tells whether a document is well-formed and of bounded size once its aliases are replaced. The
-// error names the line of the input.
-func (d Document) Check() error {
+// Check tells whether a document is well-formed, and of bounded size once its aliases are replaced, and
+// answers how many values it holds: keys, too, and each as often as it was written. The error names the line
+// of the input.
+func (d Document) Check() (values int, err error) {
 	if d.JSON {
-		var value json.RawMessage
-		if err := json.Unmarshal(d.Body, &value); err != nil {
-			return fmt.Errorf("line %d: JSON: %w", d.Line, err)
+		if values, err = tokens(d.Body); err != nil {
+			return 0, fmt.Errorf("line %d: JSON: %w", d.Line, err)
 		}
-		return nil
+		return values, nil
 	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(d.Body, &root); err != nil {
-		return d.located(err)
+		return 0, d.located(err)
 	}
 	m := measure{sizes: map[*yaml.Node]int{}}
 	if _, err := m.size(&root); err != nil {
-		return fmt.Errorf("line %d: YAML: %w", d.Line, err)
+		return 0, fmt.Errorf("line %d: YAML: %w", d.Line, err)
 	}
-	return nil
+	return m.values, nil
+}
+
+// tokens counts what JSON holds, but for what ends objects and arrays.
+func tokens(body []byte) (int, error) {
+	var whole json.RawMessage
+	if err := json.Unmarshal(body, &whole); err != nil {
+		return 0, err
+	}
+	values, in := 0, json.NewDecoder(bytes.NewReader(body))
+	for {
+		t, err := in.Token()
+		if errors.Is(err, io.EOF) {
+			return values, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		if t != json.Delim('}') && t != json.Delim(']') {
+			values++
+		}
+	}
 }
 
 var lineOf = regexp.MustCompile(`^line (\d+): `)
@@ -55,6 +78,7 @@ var errTooMuch = errors.New("its aliases stand for too much: write out what they
 
 // measure adds up what a document is once its aliases are replaced.
 type measure struct {
+	values  int
 	sizes   map[*yaml.Node]int // of anchored nodes; -1 while they are measured
 	aliased int
 }
@@ -70,6 +94,7 @@ func (m *measure) size(n *yaml.Node) (int, error) {
 		}
 		return size, nil
 	}
+	m.values++
 	if n.Anchor != "" {
 		m.sizes[n] = -1
 	}

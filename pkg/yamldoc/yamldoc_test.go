@@ -74,9 +74,25 @@ func TestCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = docs[len(docs)-1].Check()
+		_, err = docs[len(docs)-1].Check()
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	for in, want := range map[string]int{
+		`{"a": [1, {}, "x"], "b": {"c": null}}`: 10,
+		"a: [1, {}]\nb: &x c\nd: *x\n":          9, // the document is one
+		"a":                                     2,
+	} {
+		docs, err := yamldoc.Split([]byte(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := docs[0].Check(); err != nil || got != want {
+			t.Errorf("%s: %d values, want %d; %v", in, got, want, err)
 		}
 	}
 }
@@ -100,7 +116,7 @@ func FuzzSplit(f *testing.F) {
 			return
 		}
 		for _, d := range docs {
-			if d.Check() != nil || d.JSON {
+			if _, err := d.Check(); err != nil || d.JSON {
 				continue
 			}
 			var v yaml.Node

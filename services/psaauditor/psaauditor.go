@@ -30,7 +30,7 @@ type Config struct {
 	Levels []string
 	// Version of Kubernetes whose standards are judged by: v1.NN, or latest, which is also "".
 	Version string
-	// Slots is how many sets are judged at once (1). A hostile one can take some 500 MB.
+	// Slots is how many sets are judged at once (1). A hostile one can take some 600 MB.
 	Slots int
 }
 

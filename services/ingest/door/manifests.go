@@ -23,6 +23,9 @@ const (
 	// maxManifests bounds a set, in bytes. A hostile one of this size takes some 250 MB to check, and fits a
 	// message of 8 MB although it does not compress.
 	maxManifests = 4 << 20
+	// maxValues bounds a set for who judges it: each can take more than a kilobyte there. Real ones of 4 MB have
+	// some 300,000.
+	maxValues = 400_000
 	// manifestChecks bounds how many sets are checked at once.
 	manifestChecks   = 1
 	maxNamespace     = 63 // bytes
@@ -164,9 +167,14 @@ func (d *Door) checkManifests(ctx context.Context, body []byte) (int, error) {
 	if len(docs) == 0 {
 		return 0, reason.Refusef(reason.BadRequest, "body: there is no document in it")
 	}
+	values := 0
 	for _, doc := range docs {
-		if err := doc.Check(); err != nil {
+		n, err := doc.Check()
+		if err != nil {
 			return 0, reason.Refusef(reason.BadRequest, "body: document %d: %w", doc.Number, err)
+		}
+		if values += n; values > maxValues {
+			return 0, reason.Refusef(reason.OverBound, "body: more than %d keys and values; post it by parts", maxValues)
 		}
 	}
 	return len(docs), nil

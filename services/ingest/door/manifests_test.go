@@ -72,6 +72,8 @@ func TestManifestsThatAreRefused(t *testing.T) {
 		{"no YAML", "?cluster=a", "application/yaml", twoManifests + "---\na: [\n", 400, reason.BadRequest, "body: document 3: line "},
 		{"no JSON", "?cluster=a", "application/json", `{"a":1}{"b":`, 400, reason.BadRequest, "body: document 2: line 1: JSON: "},
 		{"a bomb", "?cluster=a", "application/yaml", "a: &a " + strings.Repeat("x", 1<<20) + "\nb: [" + strings.Repeat("*a,", 100) + "]", 400, reason.BadRequest, "aliases"},
+		{"many values", "?cluster=a", "application/yaml", "a: [" + strings.Repeat("a,", 400_000) + "]", 413, reason.OverBound, "values"},
+		{"many values of JSON", "?cluster=a", "application/yaml", strings.Repeat(`{"a":["`+strings.Repeat("a\",\"", 1000)+`"]}`, 401), 413, reason.OverBound, "values"},
 		{"nothing", "?cluster=a", "application/yaml", "# nothing\n", 400, reason.BadRequest, "no document"},
 		{"too large", "?cluster=a", "application/yaml", strings.Repeat("# x\n", 1<<20) + "a: 1", 413, reason.OverBound, "body: larger"},
 		{"too many", "?cluster=a", "application/yaml", strings.Repeat("a: 1\n---\n", 10_001), 413, reason.OverBound, "documents"},

@@ -85,7 +85,7 @@ func Parse(input []byte) (Set, error) {
 
 // asJSON makes JSON of a document as kubectl does: YAML 1.1, where "yes" is true.
 func asJSON(d yamldoc.Document) (body []byte, err error) {
-	if err = d.Check(); err == nil {
+	if _, err = d.Check(); err == nil {
 		if d.JSON {
 			return d.Body, nil
 		}
