@@ -136,7 +136,7 @@ type EventsAccepted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many were stored, those included that were stored before.
 	Accepted int32 `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
-	// How many were passed over, by why: "pull", "mount", "blob", "action", "unusable".
+	// How many were passed over, by why: "pull", "mount", "blob", "action", "unusable", "forbidden".
 	Dropped       map[string]int32 `protobuf:"bytes,2,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
