@@ -2,7 +2,7 @@
 // health, the connection to NATS, reload by SIGHUP and drain by SIGTERM. A main gives it a name, and a
 // configuration that knows how to start its service; everything else is the same for all of them.
 //
-// Exit codes: 0 is fine, 2 a mistake in flags or configuration, 3 that the service failed.
+// Exit codes: 0 is fine, 1 that --healthcheck found it unready, 2 a mistake in flags or configuration, 3 that the service failed.
 package program
 
 import (
@@ -27,9 +27,10 @@ import (
 
 // Exit codes.
 const (
-	exitOK     = 0
-	exitUsage  = 2
-	exitFailed = 3
+	exitOK      = 0
+	exitUnready = 1
+	exitUsage   = 2
+	exitFailed  = 3
 )
 
 // Configuration is a main's: a struct that embeds Common, has its service's sections beside it, and starts
@@ -73,6 +74,7 @@ type flags struct {
 	Config      string           `help:"Configuration file (YAML)." type:"path" placeholder:"FILE" env:"${variable}"`
 	CheckConfig bool             `help:"Report everything that is wrong with the configuration, and exit: 0 when nothing is, else 2."`
 	PrintConfig bool             `help:"Print the configuration that would be used, defaults included, and exit. It holds no secret: those stand in files."`
+	Healthcheck bool             `help:"Ask the process that runs with this configuration whether it can work, and exit: 0 when it can, else 1. For containers, in which nothing else could ask."`
 	Version     kong.VersionFlag `help:"Print version and commit."`
 }
 
@@ -127,6 +129,11 @@ func Run(ctx context.Context, id Identity, w World, defaults func() Configuratio
 		return complain(w.Stderr, id.Name, exitUsage, err)
 	case f.PrintConfig:
 		return dump(w, id.Name, c)
+	case f.Healthcheck:
+		if err := askReady(ctx, c.Shared().Admin.Listen); err != nil {
+			return complain(w.Stderr, id.Name, exitUnready, err)
+		}
+		return exitOK
 	case f.CheckConfig:
 		fmt.Fprintln(w.Stderr, id.Name+": the configuration is sound")
 		return exitOK

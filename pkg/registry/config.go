@@ -42,6 +42,9 @@ type Proxy struct {
 type Host struct {
 	Plain    bool // plain HTTP where the host does not speak TLS
 	Insecure bool // any TLS certificate; of the named realms and blob hosts too
+	// Endpoint is the host that serves it ("registry.internal:5000"), when that is another than the one in
+	// references; "" for the same. It is what a name is that leads elsewhere from here.
+	Endpoint string
 
 	Username     string
 	PasswordFile string // read for each login, surrounding white space dropped
@@ -86,6 +89,14 @@ func (c Config) Validate() error {
 func (h Host) problems(name string) (errs []error) {
 	if err := checkPattern(name); err != nil {
 		errs = append(errs, fmt.Errorf(": %w", err))
+	}
+	if h.Endpoint != "" {
+		switch err := image.CheckHost(h.Endpoint); {
+		case err != nil:
+			errs = append(errs, fmt.Errorf(".endpoint: %q: want a host name with an optional port, lower case, without a scheme: %w", h.Endpoint, err))
+		case isPattern(name):
+			errs = append(errs, errors.New(".endpoint: a pattern is many registries; name the one that this is about"))
+		}
 	}
 	secrets := h.Username != "" || h.Cert != "" || len(h.Repositories) > 0
 	if secrets && isPattern(name) && !hasDomain(name) {

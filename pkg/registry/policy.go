@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -35,10 +36,8 @@ type policy struct {
 }
 
 func newPolicy(name, under string, h Host) *policy {
-	p := &policy{name: name, under: under, endpoint: name, host: h, preset: presetOf(name)}
-	if p.preset.endpoint != "" {
-		p.endpoint = p.preset.endpoint
-	}
+	p := &policy{name: name, under: under, host: h, preset: presetOf(name)}
+	p.endpoint = cmp.Or(h.Endpoint, p.preset.endpoint, name)
 	return p
 }
 

@@ -105,8 +105,8 @@ func New(cfg Config, opts Options) (*Client, error) {
 	}
 	d := &dialer{named: map[string]bool{}}
 	for name, h := range cfg.Hosts {
-		for _, n := range append(append([]string{name}, h.Realms...), h.Blobs...) {
-			if !isPattern(n) {
+		for _, n := range slices.Concat([]string{name, h.Endpoint}, h.Realms, h.Blobs) {
+			if n != "" && !isPattern(n) {
 				d.named[n] = true
 			}
 		}

@@ -19,6 +19,7 @@ type credentialsInitCmd struct {
 	Out   string `help:"Folder to write to; nothing in it is overwritten." placeholder:"DIR" required:""`
 	Root  string `help:"First token of every subject." default:"pratique"`
 	Name  string `help:"Name of operator and account, which the server shows." default:"pratique"`
+	Keep  bool   `help:"Leave an installation that the folder holds already as it is, and succeed."`
 	Store string `help:"Where the server is to keep its streams, as a path on its own machine." placeholder:"DIR" default:"/data"`
 }
 
@@ -27,7 +28,9 @@ func (c *credentialsInitCmd) Run(_ context.Context, r *runner) error {
 	if err != nil {
 		return err
 	}
-	if err := in.Write(c.Out, c.Root, c.Store); errors.Is(err, access.ErrThere) {
+	if err := in.Write(c.Out, c.Root, c.Store); errors.Is(err, access.ErrThere) && c.Keep {
+		return r.err().Linef("%s holds an installation already, which stays as it is", c.Out)
+	} else if errors.Is(err, access.ErrThere) {
 		return usagef("--out %s: %w; name another folder, or make further credentials of this one with '%s credentials issue'", c.Out, access.ErrThere, r.program())
 	} else if err != nil {
 		return usagef("--out: %w", err)

@@ -25,6 +25,9 @@ func TestCredentials(t *testing.T) {
 		t.Errorf("made twice: %+v", got)
 	}
 	signer, out := filepath.Join(dir, access.SignerFile), filepath.Join(dir, "second.creds")
+	if got := runCommand(t, "credentials", "init", "--out", dir, "--keep"); got.code != ExitOK || !strings.Contains(got.stderr, "stays as it is") {
+		t.Errorf("init --keep where there is one: %d %s", got.code, got.stderr)
+	}
 	if got := runCommand(t, "credentials", "issue", "scanner", "--signing-key", signer, "--out", out); got.code != ExitOK {
 		t.Errorf("%+v", got)
 	}
