@@ -128,9 +128,14 @@ func (b *Bus) full(s *jetstream.StreamInfo) (system.Notice, bool) {
 
 // misconfigured tells of a consumer of ours whose jobs can get lost: with a limit of deliveries a job that
 // reached it is never delivered again and blocks its key, and without explicit acknowledgement a job is gone
-// as soon as it is handed out.
+// as soon as it is handed out. One that is paused hands out nothing, without a word to whoever asks.
 func (b *Bus) misconfigured(c *jetstream.ConsumerInfo) (system.Notice, bool) {
 	_, ours := c.Config.Metadata[metadataSchema]
+	if ours && c.Paused {
+		return b.trouble(system.ConsumerMisconfigured, c.Stream+"/"+c.Name, fmt.Sprintf(
+			"consumer %s of %s is paused for another %s: its jobs wait; nats consumer resume %s %s",
+			c.Name, c.Stream, c.PauseRemaining.Round(time.Second), c.Stream, c.Name)), true
+	}
 	if !ours || c.Config.MaxDeliver == -1 && c.Config.AckPolicy == jetstream.AckExplicitPolicy {
 		return system.Notice{}, false
 	}

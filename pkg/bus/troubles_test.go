@@ -103,3 +103,22 @@ func TestChangedConsumersAreTroubles(t *testing.T) {
 		}
 	}
 }
+
+// A paused consumer answers whoever asks as an empty one does: only its numbers tell.
+func TestPausedConsumerIsATrouble(t *testing.T) {
+	t.Parallel()
+	nc := bustest.Start(t)
+	b := bustest.On(t, nc, bus.Config{}, bus.Options{})
+	js, err := jetstream.New(nc)
+	must(t, err)
+	_, err = js.PauseConsumer(t.Context(), "WORK", "image-push", time.Now().Add(time.Hour))
+	must(t, err)
+	got := troubles(t, b)
+	wantSubjects(t, got, "WORK/image-push")
+	if n := got["WORK/image-push"]; n.Kind != system.ConsumerMisconfigured || !strings.Contains(n.Message, "nats consumer resume WORK image-push") {
+		t.Errorf("%+v", n)
+	}
+	_, err = js.ResumeConsumer(t.Context(), "WORK", "image-push")
+	must(t, err)
+	wantSubjects(t, troubles(t, b))
+}
