@@ -25,8 +25,8 @@ const connectTimeout = 10 * time.Second
 // busFlags say which installation a command talks to.
 type busFlags struct {
 	State string `help:"State folder of a running 'pratique up'." placeholder:"DIR" default:"${state}"`
-	NATS  string `name:"nats" help:"Talk to this NATS server instead, as in nats://host:4222." placeholder:"URL"`
-	Creds string `help:"Credentials file for --nats." placeholder:"FILE"`
+	NATS  string `name:"nats" help:"Talk to this NATS server instead, as in nats://host:4222." placeholder:"URL" env:"PRATIQUE_NATS_URL"`
+	Creds string `help:"Credentials file for --nats." placeholder:"FILE" env:"PRATIQUE_NATS_CREDS"`
 }
 
 // open connects, and returns the bus and how to leave.
