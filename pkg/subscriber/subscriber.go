@@ -127,11 +127,12 @@ func (s *Subscriber) Run(ctx context.Context, h Handler) error {
 	return unlessEnded(ctx, r.follow(ctx))
 }
 
+// unlessEnded forgives what failed because ctx ended.
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // open finds a consumer, once the server is there.

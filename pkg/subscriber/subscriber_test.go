@@ -34,7 +34,12 @@ type scene struct {
 
 func newScene(t *testing.T, severities ...report.Severity) *scene {
 	t.Helper()
-	s := &scene{T: t, server: accesstest.Start(t)}
+	return sceneOn(t, accesstest.Start(t), severities...)
+}
+
+func sceneOn(t *testing.T, server *accesstest.Server, severities ...report.Severity) *scene {
+	t.Helper()
+	s := &scene{T: t, server: server}
 	s.bus = bustest.On(t, s.server.Connect(t, access.Admin), bus.Config{}, bus.Options{})
 	var err error
 	s.made, err = s.bus.AddSubscriber(t.Context(), bus.Subscription{

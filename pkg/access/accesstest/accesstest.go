@@ -20,8 +20,7 @@ import (
 // ready bounds the start of a server on a busy machine.
 const ready = time.Minute
 
-// Server is an embedded one, configured by the file that access.Installation.ServerConfig writes. Nothing
-// listens: connections are made in memory.
+// Server is an embedded one, configured by the file that access.Installation.ServerConfig writes.
 type Server struct {
 	*server.Server
 	Installation *access.Installation
@@ -31,8 +30,20 @@ type Server struct {
 	refused []string
 }
 
-// Start runs a server with its store in the test's temporary directory.
+// Start runs a server with its store in the test's temporary directory. Nothing listens: connections are made
+// in memory.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	return start(t, func(o *server.Options) { o.DontListen = true })
+}
+
+// Listen runs one that other processes reach at its ClientURL.
+func Listen(t testing.TB) *Server {
+	t.Helper()
+	return start(t, func(o *server.Options) { o.Host, o.Port = "127.0.0.1", server.RANDOM_PORT })
+}
+
+func start(t testing.TB, change func(*server.Options)) *Server {
 	t.Helper()
 	in, err := access.NewInstallation("test", "")
 	if err != nil {
@@ -46,7 +57,8 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatalf("accesstest: %v", err)
 	}
-	opts.DontListen, opts.NoSigs, opts.NoLog, opts.JetStreamMaxStore = true, true, true, 16<<30
+	opts.NoSigs, opts.NoLog, opts.JetStreamMaxStore = true, true, 16<<30
+	change(opts)
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatalf("accesstest: %v", err)
