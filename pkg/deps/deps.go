@@ -2,7 +2,6 @@
 package deps
 
 import (
-	_ "github.com/synadia-io/orbit.go/jetstreamext"
 	_ "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	_ "go.yaml.in/yaml/v3"
 )
