@@ -113,8 +113,7 @@ func (s *Service) read(ctx context.Context, job work.LayerJob) (l facts.Layer, w
 	whole = errors.Is(r.err, io.EOF)
 	switch {
 	case r.err != nil && !whole:
-		// The cause, whatever the analyzer made of it.
-		return facts.Layer{}, false, fmt.Errorf("layer %s of %s/%s: %w", job.Layer.Blob, job.Host, job.Repository, r.err)
+		return facts.Layer{}, false, r.err // the cause, whatever the analyzer made of it
 	case err != nil:
 		return facts.Layer{}, whole, err
 	case !whole:

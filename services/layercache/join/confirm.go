@@ -27,7 +27,7 @@ const (
 // by reading it there once, to the end: whoever runs a registry could say yes to every digest, and would
 // be told what is in the layers of another.
 func (w *wait) confirm(ctx context.Context, source string, l image.Layer) (asked bool, err error) {
-	host, repository := w.need.Image.Host, w.need.Image.Repository
+	repository := w.need.Image.Repository
 	if holds, err := w.holds(ctx, repository, l); err != nil || holds {
 		return false, err
 	}
@@ -47,18 +47,10 @@ func (w *wait) confirm(ctx context.Context, source string, l image.Layer) (asked
 	case why.Kind != reason.Refuse || why.Code == reason.Denied || why.Code == reason.HostNotAllowed:
 		return true, fmt.Errorf("ask for layer %s: %w", l.Blob, err)
 	}
-	v := facts.Verdict{Key: source, Code: why.Code, At: w.join.cfg.Now().UTC()}
-	switch {
-	case shown:
-		v.Detail = fmt.Sprintf("%s/%s does not hold it", host, repository)
-	// From here on the counts and words of a scanner that was sent for a layer that nobody knows: a
-	// difference would tell a liar that somebody has it.
-	case why.Code == reason.BlobMissing:
-		v.Detail = err.Error()
-	default:
-		v.Detail = fmt.Sprintf("layer %s of %s/%s: %v", l.Blob, host, repository, err)
-	}
+	v := facts.Verdict{Key: source, Code: why.Code, Detail: err.Error(), At: w.join.cfg.Now().UTC()}
 	if !shown {
+		// These words, and these counts, are those of a scanner that was sent for a layer that nobody knows: a
+		// difference would tell a liar that somebody has it.
 		k := work.LayerKey(l.Blob, w.need.Analysis)
 		w.waited[k], w.queued[k] = true, true
 	}
@@ -83,13 +75,11 @@ func (w *wait) remember(ctx context.Context, repository string, l image.Layer) e
 	return nil
 }
 
-var errMissing = reason.Refusef(reason.BlobMissing, "the repository does not hold it")
-
 // ask asks a host that has shown the blob whether this repository of it holds it.
 func (w *wait) ask(ctx context.Context, l image.Layer) error {
 	there, err := w.join.cfg.Blobs.HasBlob(ctx, w.need.Image.Host, w.need.Image.Repository, l.Blob)
 	if err == nil && !there {
-		return errMissing
+		return reason.Refusef(reason.BlobMissing, "%s/%s does not hold it", w.need.Image.Host, w.need.Image.Repository)
 	}
 	return err
 }
