@@ -66,6 +66,10 @@ generate: $(TOOLS)/buf ## generate code and the baseline for buf breaking from t
 alone: ## build each module by itself, without the workspace
 	@for m in $(MODULES); do echo "$$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit 1; done
 
+.PHONY: chaos-short
+chaos-short: ## kill -9 anything every few seconds, NATS and Redis included, for about three minutes (CHAOS_SEED=N: that one again)
+	@CHAOS=1 go test ./services/pratique/e2e -run '^TestKillAnything$$' -count=1 -v -timeout 20m
+
 .PHONY: bench
 bench: ## compare with Trivy of the same version: one table, 5 to 10 minutes (BENCH="-json FILE -html FILE -only cold,known,…")
 	@mkdir -p bin .cache

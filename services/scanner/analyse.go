@@ -46,6 +46,9 @@ func (s *Service) decideLayer(ctx context.Context, job work.LayerJob, d bus.Deli
 		})
 	}
 
+	blob := slog.String("blob", string(job.Layer.Blob))
+	s.log.DebugContext(ctx, "layer analysis begins", blob)
+	defer s.log.DebugContext(ctx, "layer analysis ends", blob)
 	start := time.Now()
 	l, whole, err := s.read(ctx, job)
 	if err != nil {

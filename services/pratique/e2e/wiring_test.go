@@ -5,6 +5,7 @@ import (
 	"io"
 	stdlog "log"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -44,13 +45,8 @@ func startProcesses(t testing.TB, o options) *pipeline {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pipeline{
-		t: t, opts: o, log: slog.New(slog.NewTextHandler(&testWriter{t: t}, &slog.HandlerOptions{Level: slog.LevelError})),
-		registry: &counting{blobs: map[string]int{}, analysed: map[string]int{}},
-	}
-	srv := httptest.NewServer(p.registry)
-	t.Cleanup(srv.Close)
-	p.host = strings.TrimPrefix(srv.URL, "http://")
+	p := &pipeline{t: t, opts: o, log: quiet(t), registry: &counting{blobs: map[string]int{}, analysed: map[string]int{}}}
+	p.host = serve(t, p.registry)
 	s := processes.Start(t, processes.Config{
 		Programs: programs, Hosts: append([]string{p.host}, o.hosts...),
 		Replicas: map[string]int{"layercache": o.planners, "scanner": o.scanners},
@@ -58,7 +54,7 @@ func startProcesses(t testing.TB, o options) *pipeline {
 	p.observe(s)
 	p.api = s.APIs[0]
 	if o.silent {
-		p.registry.inner = ggcr.New(ggcr.Logger(stdlog.New(io.Discard, "", 0)))
+		p.registry.inner = silentRegistry()
 	} else {
 		p.registry.inner = demo.NewRegistry(demo.RegistryConfig{
 			Notify: "http://" + p.api + "/v1/events/distribution", Logger: p.log, Now: now,
@@ -68,6 +64,22 @@ func startProcesses(t testing.TB, o options) *pipeline {
 		p.load(cmp.Or(o.database, usual))
 	}
 	return p
+}
+
+// quiet logs errors alone.
+func quiet(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(&testWriter{t: t}, &slog.HandlerOptions{Level: slog.LevelError}))
+}
+
+// silentRegistry notifies nobody.
+func silentRegistry() http.Handler { return ggcr.New(ggcr.Logger(stdlog.New(io.Discard, "", 0))) }
+
+// serve answers the address of a handler's server.
+func serve(t testing.TB, h http.Handler) string {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return strings.TrimPrefix(srv.URL, "http://")
 }
 
 // observe connects the test to a system of processes.

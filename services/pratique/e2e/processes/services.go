@@ -19,7 +19,7 @@ func (s *System) add(t testing.TB, service string, replica int) {
 	name := fmt.Sprintf("%s-%d", service, replica)
 	admin := FreeAddress(t)
 	var y strings.Builder
-	fmt.Fprintf(&y, "nats: {url: %q}\nadmin: {listen: %q}\nlog: {level: debug}\nmaxBytes: %d\n", s.URL, admin, 256<<20)
+	fmt.Fprintf(&y, "nats: {url: %q}\nadmin: {listen: %q}\nlog: {level: debug, format: json}\nmaxBytes: %d\n", s.URL, admin, 256<<20)
 	if s.cfg.AckWait > 0 {
 		fmt.Fprintf(&y, "ackWait: %v\n", s.cfg.AckWait)
 	}
