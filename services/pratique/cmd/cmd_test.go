@@ -119,7 +119,7 @@ func TestHelpAndVersion(t *testing.T) {
 	if got.code != ExitOK || got.stderr != "" {
 		t.Errorf("help: code %d, stderr %q", got.code, got.stderr)
 	}
-	for _, verb := range []string{"scan", "up", "findings watch", "findings list", "psa audit", "explain image", "status", "deadletter list", "deadletter show", "deadletter redrive", "deadletter drop", "db load", "demo", "version"} {
+	for _, verb := range []string{"scan", "up", "findings watch", "findings list", "psa audit", "explain image", "status", "deadletter list", "deadletter show", "deadletter redrive", "deadletter drop", "db load", "subscriber add", "subscriber list", "subscriber rotate", "subscriber remove", "credentials init", "credentials issue", "demo", "version"} {
 		if !strings.Contains(got.stdout, "\n  "+verb) {
 			t.Errorf("help does not list %q", verb)
 		}
