@@ -24,6 +24,7 @@ import (
 	"github.com/pratique-sec/pratique/pkg/report"
 	"github.com/pratique-sec/pratique/pkg/service"
 	"github.com/pratique-sec/pratique/pkg/vulndb"
+	"github.com/pratique-sec/pratique/services/alertrouter"
 	"github.com/pratique-sec/pratique/services/ingest"
 	"github.com/pratique-sec/pratique/services/layercache"
 	"github.com/pratique-sec/pratique/services/psaauditor"
@@ -53,6 +54,7 @@ type Config struct {
 	Database   string            // vulnerability database to load at the start, folder or archive; "": none
 	JavaIndex  string            // the same for jars
 	GiveUp     time.Duration     // how long a registry may not answer; 0: the services' default, a day
+	Alerts     string            // configuration in Alertmanager's format; "": nobody is alerted
 	JSONMirror bool              // findings as JSON on core NATS, too
 	Version    string
 }
@@ -71,6 +73,11 @@ func (c Config) Validate() error {
 			errs = append(errs, err)
 		}
 	}
+	if c.Alerts != "" {
+		if err := c.alerts().Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("alerts: %w", err))
+		}
+	}
 	if err := c.Redis.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("redis: %w", err))
 	}
@@ -83,6 +90,8 @@ func (c Config) Validate() error {
 func (c Config) ingest() ingest.Config {
 	return ingest.Config{Listen: c.API, TokenFiles: c.TokenFiles}
 }
+
+func (c Config) alerts() alertrouter.Config { return alertrouter.Config{Config: c.Alerts} }
 
 // Deps are what the whole is given beside its configuration. Only Logger is required.
 type Deps struct {
@@ -238,6 +247,12 @@ func services(cfg Config, d Deps, b *bus.Bus, store facts.Store, eng *engine.Eng
 	if err != nil {
 		return nil, "", err
 	}
+	var alerts *alertrouter.Service
+	if cfg.Alerts != "" {
+		if alerts, err = alertrouter.New(cfg.alerts(), alertrouter.Deps{Bus: b, Logger: d.Logger, Registerer: d.Registerer, Tracer: d.Tracer, Now: d.Now}); err != nil {
+			return nil, "", err
+		}
+	}
 	// Last: it listens from here on.
 	in, err := ingest.New(
 		cfg.ingest(),
@@ -245,12 +260,16 @@ func services(cfg Config, d Deps, b *bus.Bus, store facts.Store, eng *engine.Eng
 	if err != nil {
 		return nil, "", err
 	}
-	return []service.Task{
+	tasks = []service.Task{
 		{Name: "ingest", Run: in.Run},
 		{Name: "layercache", Run: plan.Run},
 		{Name: "scanner", Run: scan.Run},
 		{Name: "psaauditor", Run: audit.Run},
-	}, reachable(in.Addr()), nil
+	}
+	if alerts != nil {
+		tasks = append(tasks, service.Task{Name: "alertrouter", Run: alerts.Run})
+	}
+	return tasks, reachable(in.Addr()), nil
 }
 
 // reachable is an address that this machine can call: one that listens everywhere is called on loopback.

@@ -35,6 +35,7 @@ type upCmd struct {
 
 	Listen     string   `help:"Address of the HTTP API and of notifications (ingest)." default:"127.0.0.1:8420"`
 	TokenFile  []string `help:"File with the tokens that open the API, one a line (repeatable); needed beyond this machine." placeholder:"FILE"`
+	Alerts     string   `help:"Who is alerted of what: a configuration in Alertmanager's format (docs/alerts.md)." placeholder:"FILE"`
 	Admin      string   `help:"Address of health and metrics." default:"127.0.0.1:8421"`
 	NATSListen string   `name:"nats-listen" help:"Loopback address on which the other commands reach NATS." default:"127.0.0.1:0"`
 	JSONMirror bool     `name:"json-mirror" help:"Publish findings as JSON on core NATS, too, for 'nats sub'."`
@@ -95,6 +96,7 @@ var errStarting = errors.New("starting")
 func (c *upCmd) config(r *runner) (allinone.Config, error) {
 	cfg := allinone.Config{
 		State: c.State, API: c.Listen, TokenFiles: c.TokenFile, NATS: c.NATSListen,
+		Alerts:   c.Alerts,
 		Redis:    redisfacts.Config{URL: c.Redis, PasswordFile: c.RedisPasswordFile},
 		Database: c.DB, JavaIndex: c.JavaDB, JSONMirror: c.JSONMirror, Version: r.Version,
 		Registries: registry.Config{Hosts: map[string]registry.Host{}, DockerConfig: dockerConfig(r.Getenv)},
