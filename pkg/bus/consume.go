@@ -38,6 +38,7 @@ type queue struct {
 	pools    []string   // whose consumers to make again when one is gone
 	wake     string     // subject of the messages that say that something was stored
 	attempts bool       // count attempts that never end
+	shares   []int      // of the slots, by lane; nil: each lane may have all
 }
 
 // consumers are those that the queue takes from: a process may not make another's.
@@ -66,9 +67,11 @@ func (b *Bus) ConsumeEvents(ctx context.Context, slots int, h func(context.Conte
 	return b.consume(ctx, q, slots, decoded(wire.DecodeEvent, h))
 }
 
-// ConsumeImages hands image jobs to h, by lane; budget is how many may be held at a time.
+// ConsumeImages hands image jobs to h, by lane; budget is how many may be held at a time, of which lower
+// lanes leave a part to higher ones.
 func (b *Bus) ConsumeImages(ctx context.Context, budget int, h func(context.Context, work.ImageJob, Delivery) error) error {
 	q := b.workQueue(kindImage, "layercache", b.cfg.Pools, func(l work.Lane) []string { return []string{imageConsumer(l)} })
+	q.shares = imageShares
 	return b.consume(ctx, q, budget, decoded(wire.DecodeImageJob, h))
 }
 
@@ -187,38 +190,40 @@ func (b *Bus) dispatch(ctx context.Context, q queue, slots int, wake <-chan stru
 	defer poll.Stop()
 	pull := &puller{b: b, q: q}
 	defer pull.close()
-	free := make(chan struct{}, slots)
+	free := newSlots(slots, len(q.lanes), q.shares)
 	looked := len(lookAgain)
 	// Replicas begin at different turns, or all would look into the same lane at the same time.
-	for turn := rand.IntN(len(wheel)); ; turn++ {
-		select {
-		case free <- struct{}{}:
-		case <-b.died:
-			return errDead
-		case <-ctx.Done():
-			return nil
+	turn := rand.IntN(len(wheel))
+	for ctx.Err() == nil && !b.dead.Load() {
+		full := !free.room(0)
+		if !full {
+			m, lane := pull.sweep(ctx, turn, free.room)
+			turn++
+			if m != nil {
+				free.take(lane)
+				start(m, func() { free.give(lane) })
+				continue
+			}
 		}
-		if m := pull.sweep(ctx, turn); m != nil {
-			start(m, func() { <-free })
-			continue
-		}
-		<-free
 		var again <-chan time.Time
-		if looked < len(lookAgain) {
+		if looked < len(lookAgain) && !full {
 			again = time.After(lookAgain[looked])
 			looked++
 		}
 		select {
 		case <-wake:
 			looked = 0
+		case <-free.freed:
 		case <-again:
 		case <-poll.C:
 		case <-b.died:
-			return errDead
 		case <-ctx.Done():
-			return nil
 		}
 	}
+	if b.dead.Load() {
+		return errDead
+	}
+	return nil
 }
 
 // report tells how a queue is worked on.

@@ -277,6 +277,48 @@ func TestLanesShare(t *testing.T) {
 	}
 }
 
+// However much of a backfill a planner holds, there is room for a push, and then for what is asked for.
+func TestHeldBackfillLeavesRoom(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t, bus.Config{Poll: time.Hour}, bus.Options{})
+	held := make(chan work.Lane, 100)
+	release := map[work.Lane]chan struct{}{work.Interactive: make(chan struct{}), work.Push: make(chan struct{}), work.Backfill: make(chan struct{})}
+	background(t, func(ctx context.Context) error {
+		return b.ConsumeImages(ctx, 10, func(ctx context.Context, j work.ImageJob, _ bus.Delivery) error {
+			held <- j.Lane
+			select {
+			case <-release[j.Lane]:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	})
+	for _, c := range []struct {
+		lane work.Lane
+		want int
+	}{{work.Backfill, 5}, {work.Push, 3}, {work.Interactive, 2}} {
+		for i := range 20 {
+			must(t, b.PublishImage(t.Context(), imageJob(fmt.Sprint(c.lane, i), c.lane)))
+		}
+		for range c.want {
+			if lane := receive(t, "an image of "+string(c.lane), held); lane != c.lane {
+				t.Fatalf("holds one of %s, want %s", lane, c.lane)
+			}
+		}
+		select {
+		case lane := <-held:
+			t.Fatalf("holds one more, of %s", lane)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	// Whoever is first, what a lane gives back goes to somebody at once, without the poll.
+	release[work.Backfill] <- struct{}{}
+	if lane := receive(t, "an image in its place", held); lane == work.Backfill {
+		t.Error("the backfill takes its place back from those that it had to leave room to")
+	}
+}
+
 // Nobody prefetches: what one worker can not start now is there for another.
 func TestNothingIsTakenBeyondFreeSlots(t *testing.T) {
 	t.Parallel()

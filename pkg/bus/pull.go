@@ -48,9 +48,9 @@ func (p *puller) close() {
 	}
 }
 
-// sweep asks every consumer of the queue once, in the order of this turn; nil when none has a message
-// or ctx has ended.
-func (p *puller) sweep(ctx context.Context, turn int) *nats.Msg {
+// sweep asks every consumer of the lanes with room once, in the order of this turn, and answers a message
+// and its lane; nil when none has a message or ctx has ended.
+func (p *puller) sweep(ctx context.Context, turn int, room func(lane int) bool) (*nats.Msg, int) {
 	first := wheel[turn%len(wheel)] % len(p.q.lanes)
 	for i := -1; i < len(p.q.lanes); i++ {
 		lane := i
@@ -59,10 +59,13 @@ func (p *puller) sweep(ctx context.Context, turn int) *nats.Msg {
 		} else if i == first {
 			continue
 		}
+		if !room(lane) {
+			continue
+		}
 		names := p.q.lanes[lane]
 		for n := range names {
 			if p.b.dead.Load() || ctx.Err() != nil {
-				return nil
+				return nil, 0
 			}
 			// Each sweep begins at another class, so that none starves another.
 			m, err := p.next(ctx, names[(turn+n)%len(names)])
@@ -70,14 +73,14 @@ func (p *puller) sweep(ctx context.Context, turn int) *nats.Msg {
 			if err != nil {
 				p.close()
 				p.revive(ctx, err)
-				return nil
+				return nil, 0
 			}
 			if m != nil {
-				return m
+				return m, lane
 			}
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // next takes one message from a consumer if there is one, without waiting; nil when there is none. The
