@@ -147,8 +147,9 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 // A registry that comes and goes is one episode until it has been well for a while.
 func TestEpisodes(t *testing.T) {
 	t.Parallel()
-	s, now := opened(t, 0), time.Time{}
+	s := opened(t, 0)
 	s.Told = true
+	var now time.Time
 	for flap := range 5 {
 		now = s.Until
 		s, _ = cfg.Ask(s, now, "p")
