@@ -162,28 +162,28 @@ func helpersIn(t *testing.T, names ...string) {
 }
 
 // helper is what the test binary does under a credential helper's name.
-func helper(name string) int {
+func helper(name string, out io.Writer) int {
 	server, _ := io.ReadAll(os.Stdin)
 	if len(os.Args) != 2 || os.Args[1] != "get" {
 		return 99
 	}
 	switch name {
 	case "fake":
-		fmt.Printf(`{"ServerURL":%q,"Username":"helper","Secret":"secret of %s"}`, server, server)
+		fmt.Fprintf(out, `{"ServerURL":%q,"Username":"helper","Secret":"secret of %s"}`, server, server)
 	case "none":
-		fmt.Print("credentials not found in native keychain\n")
+		fmt.Fprint(out, "credentials not found in native keychain\n")
 		return 1
 	case "fails":
-		fmt.Print("hunter2")
+		fmt.Fprint(out, "hunter2")
 		fmt.Fprint(os.Stderr, "hunter2")
 		return 7
 	case "garbage":
-		fmt.Print("hunter2")
+		fmt.Fprint(out, "hunter2")
 	case "empty":
-		fmt.Print(`{"Username":"hunter2"}`)
+		fmt.Fprint(out, `{"Username":"hunter2"}`)
 	case "endless":
 		for {
-			if _, err := fmt.Print(strings.Repeat("hunter2", 1000)); err != nil {
+			if _, err := fmt.Fprint(out, strings.Repeat("hunter2", 1000)); err != nil {
 				return 1
 			}
 		}
@@ -195,7 +195,7 @@ func helper(name string) int {
 
 func TestMain(m *testing.M) {
 	if name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), "docker-credential-"); ok {
-		os.Exit(helper(name))
+		os.Exit(helper(name, os.Stdout))
 	}
 	os.Exit(m.Run())
 }
@@ -347,12 +347,12 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 	client, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		upstream.Close()
+		_ = upstream.Close()
 		return
 	}
-	go func() { _, _ = io.Copy(upstream, buffered); upstream.Close() }()
+	go func() { _, _ = io.Copy(upstream, buffered); _ = upstream.Close() }()
 	_, _ = io.Copy(client, upstream)
-	client.Close()
+	_ = client.Close()
 }
 
 func TestProxy(t *testing.T) {

@@ -98,7 +98,7 @@ func TestRedisOverTLS(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer client.Close()
+		defer func() { _ = client.Close() }()
 		return client.Ping(t.Context()).Err()
 	}
 	if err := ping(good); err != nil {
@@ -126,7 +126,7 @@ func TestRedisOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	if err := client.Ping(t.Context()).Err(); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a wrong password: %v", err)
 	}

@@ -107,7 +107,8 @@ func (t *Tokens) merge() ([]secret, error) {
 	owner := map[[sha256.Size]byte]*tokenFile{}
 	for _, f := range t.files {
 		for _, sum := range f.sums {
-			if first := owner[sum]; first != nil && first.caller != f.caller && !(first.caller.all && f.caller.all) {
+			first := owner[sum]
+			if first != nil && first.caller != f.caller && (!first.caller.all || !f.caller.all) {
 				return nil, fmt.Errorf("token files %s and %s: hold the same secret; which token is it?", first.path, f.path)
 			}
 			owner[sum] = f
