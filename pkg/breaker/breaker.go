@@ -10,6 +10,8 @@
 package breaker
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -56,6 +58,29 @@ func (c Config) WithDefaults() Config {
 		}
 	}
 	return c
+}
+
+// Validate names every field that is wrong, each behind a prefix: "breaker.".
+func (c Config) Validate(prefix string) error {
+	var errs []error
+	if c.Threshold < 0 {
+		errs = append(errs, fmt.Errorf("%sthreshold: %d; want a positive number, or 0 for the default", prefix, c.Threshold))
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"window", c.Window}, {"pause", c.Pause}, {"maxPause", c.MaxPause}, {"maxRetryAfter", c.MaxRetryAfter},
+		{"probeTime", c.ProbeTime}, {"settle", c.Settle}, {"forget", c.Forget},
+	} {
+		if d.value < 0 {
+			errs = append(errs, fmt.Errorf("%s%s: %v; want a positive duration, or 0s for the default", prefix, d.name, d.value))
+		}
+	}
+	if full := c.WithDefaults(); len(errs) == 0 && full.MaxPause < full.Pause {
+		errs = append(errs, fmt.Errorf("%smaxPause: %v; want at least the first pause, %v", prefix, full.MaxPause, full.Pause))
+	}
+	return errors.Join(errs...)
 }
 
 // State is what all workers know of one registry. Times are by the clocks of different machines: what

@@ -2,6 +2,7 @@ package breaker_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,5 +193,21 @@ func TestRegistryThatNobodyAsks(t *testing.T) {
 	}
 	if _, over = cfg.Age(s, now.Add(cfg.Settle)); !over {
 		t.Error("its episode never ends")
+	}
+}
+
+func TestConfigNamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	if err := (breaker.Config{}).Validate("breaker."); err != nil {
+		t.Errorf("the zero value: %v", err)
+	}
+	err := breaker.Config{Threshold: -1, Window: -1, Forget: -1}.Validate("breaker.")
+	for _, path := range []string{"breaker.threshold", "breaker.window", "breaker.forget"} {
+		if err == nil || !strings.Contains(err.Error(), path+": ") {
+			t.Errorf("%v does not name %s", err, path)
+		}
+	}
+	if err := (breaker.Config{Pause: time.Hour}).Validate(""); err == nil || !strings.HasPrefix(err.Error(), "maxPause: ") {
+		t.Errorf("a first pause that is longer than any may be: %v", err)
 	}
 }

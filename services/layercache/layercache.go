@@ -93,7 +93,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s: %d; want a positive number, or 0 for the default", name, n))
 		}
 	}
-	for name, d := range map[string]time.Duration{"recheck": c.Recheck, "giveUp": c.GiveUp, "busCheck": c.BusCheck} {
+	for name, d := range map[string]time.Duration{"recheck": c.Recheck, "giveUp": c.GiveUp, "busCheck": c.BusCheck, "loadCheck": c.LoadCheck} {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("%s: %v; want a positive duration, or 0s for the default", name, d))
 		}
@@ -101,6 +101,7 @@ func (c Config) Validate() error {
 	if _, err := track.Parse(c.Patterns); err != nil {
 		errs = append(errs, fmt.Errorf("patterns: %w", err))
 	}
+	errs = append(errs, c.Breaker.Validate("breaker."))
 	return errors.Join(errs...)
 }
 

@@ -101,11 +101,13 @@ func (c Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"giveUp": c.GiveUp, "foreignAfter": c.ForeignAfter, "databaseWait": c.DatabaseWait, "staleAfter": c.StaleAfter, "ageCheck": c.AgeCheck,
+		"costEvery": c.CostEvery, "foreignRetry": c.ForeignRetry,
 	} {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("%s: %v; want a positive duration, or 0s for the default", name, d))
 		}
 	}
+	errs = append(errs, c.Breaker.Validate("breaker."))
 	return errors.Join(errs...)
 }
 
