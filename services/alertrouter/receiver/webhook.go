@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -91,17 +92,9 @@ func (h hook) request(ctx context.Context, m message) (*http.Request, error) {
 func (h hook) body(m *webhook.Message) ([]byte, error) {
 	var v any = m
 	if h.conf.Payload != nil {
-		var failed error
 		rendered, err := template.DeepCopyWithTemplate(h.conf.Payload, func(s string) (string, error) {
-			out, err := h.tmpl.ExecuteTextString(s, m.Data)
-			if err != nil {
-				failed = err
-			}
-			return out, err
+			return h.tmpl.ExecuteTextString(s, m.Data)
 		})
-		if err == nil {
-			err = failed
-		}
 		if err != nil {
 			return nil, reason.Refusef(reason.Undelivered, "payload: %s", told(err))
 		}
@@ -149,7 +142,7 @@ func outcome(answer *http.Response, text []byte) error {
 	if code/100 == 2 {
 		return nil
 	}
-	why := fmt.Errorf("answered %d: %s", code, strconv.Quote(told(fmt.Errorf("%s", text))))
+	why := fmt.Errorf("answered %d: %s", code, told(errors.New(strconv.Quote(string(text[:min(len(text), maxError)])))))
 	e := &reason.Error{Kind: reason.Refuse, Code: reason.Undelivered, Err: why}
 	if code/100 == 5 || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout || code == http.StatusTooEarly {
 		e.Kind, e.RetryAfter = reason.Retry, retryAfter(answer)
