@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -18,8 +19,11 @@ import (
 	"github.com/pratique-sec/pratique/pkg/bus/bustest"
 	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/fate"
+	"github.com/pratique-sec/pratique/pkg/image"
+	"github.com/pratique-sec/pratique/pkg/report"
 	"github.com/pratique-sec/pratique/pkg/service"
 	"github.com/pratique-sec/pratique/pkg/tlstest"
+	"github.com/pratique-sec/pratique/pkg/wire"
 	"github.com/pratique-sec/pratique/services/ingest"
 	"github.com/pratique-sec/pratique/services/ingest/door"
 )
@@ -219,5 +223,63 @@ func TestReload(t *testing.T) {
 	}
 	if o, n := status("old-token-0123456789"), status("new-token-0123456789"); o != http.StatusUnauthorized || n != http.StatusAccepted {
 		t.Errorf("after the reload the old token gets %d, the new one %d", o, n)
+	}
+}
+
+// Who may read a report is known to the bus, across restarts of whoever asks.
+func TestReportsOfSharedImages(t *testing.T) {
+	secret := func(s string) string {
+		file := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(file, []byte(s+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	b, url := start(t, ingest.Config{Tokens: []door.Token{
+		{Name: "a", File: secret("token-of-team-a-0123"), Read: []string{"registry.example:5000/team-a"}},
+		{Name: "b", File: secret("token-of-team-b-0123"), Read: []string{"registry.example:5000/team-b"}},
+		{Name: "c", File: secret("token-of-team-c-0123"), Read: []string{"registry.example:5000/team-c"}},
+	}})
+	digest := image.DigestOf([]byte("a manifest"))
+	for _, team := range []string{"team-a/x", "team-b/deep/y"} { // the last is who had it judged
+		if err := b.PutSource(t.Context(), digest, "registry.example:5000", team); err != nil {
+			t.Fatal(err)
+		}
+		err := b.PutReport(t.Context(), &report.Report{
+			Outcome: report.Clean, Created: time.Unix(1, 0).UTC(),
+			Image: image.Image{
+				Reference: image.Reference{Host: "registry.example:5000", Repository: team, Tag: "of-" + team[:6], Digest: digest},
+				Platform:  image.Platform{OS: "linux", Architecture: "amd64"},
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for token, want := range map[string]string{"token-of-team-a-0123": "team-a/x", "token-of-team-b-0123": "team-b/deep/y", "token-of-team-c-0123": ""} {
+		req, err := http.NewRequest(http.MethodGet, url+"/v1/reports/"+string(digest), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == "" {
+			if resp.StatusCode != http.StatusNotFound {
+				t.Errorf("%s: %s %s", token, resp.Status, body)
+			}
+			continue
+		}
+		rep, err := wire.ReportFromJSON(body)
+		if err != nil || rep.Image.Repository != want || want == "team-a/x" && strings.Contains(string(body), "team-b") {
+			t.Errorf("%s: %s %s (%v), want the report as of %s", token, resp.Status, body, err, want)
+		}
 	}
 }

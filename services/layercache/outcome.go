@@ -59,7 +59,8 @@ func (e *evaluation) giveUp() time.Time {
 
 func (e *evaluation) unreachable(why *reason.Error) bool {
 	switch why.Code {
-	case reason.Unreachable, reason.RateLimited, reason.RegistryPaused:
+	case reason.Unreachable, reason.RateLimited, reason.RegistryPaused,
+		reason.Denied: // its credentials can not be had: a file, a helper
 		return !e.now().Before(e.giveUp())
 	default:
 		return false

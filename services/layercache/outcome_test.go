@@ -81,3 +81,21 @@ func TestRefusalIsToldBeforeTheMessageGoes(t *testing.T) {
 		t.Errorf("scans %+v, reports %+v", m.scans, m.reports)
 	}
 }
+
+// A registry whose credentials can not be had is waited for, and not for ever.
+func TestCredentialsThatStayAwayEnd(t *testing.T) {
+	m, r := newMemory(), newShelf()
+	r.step = func(context.Context) error { return reason.Retryf(reason.Denied, "the helper fails") }
+	s := newService(t, m, r)
+	j := work.ImageJob{
+		Reference: image.Reference{Host: testHost, Repository: testRepo, Digest: image.DigestOf(nil)}, Action: event.Push, Lane: work.Push,
+		Origin: work.Origin{Received: s.now()},
+	}
+	if e := reason.Of(s.handleImage(t.Context(), j, bus.Delivery{})); e.Kind != reason.Retry || e.Code != reason.Denied {
+		t.Errorf("at first: %v", e)
+	}
+	j.Origin.Received = s.now().Add(-2 * s.cfg.GiveUp)
+	if e := reason.Of(s.handleImage(t.Context(), j, bus.Delivery{})); e.Kind != reason.Refuse || e.Code != reason.Unreachable {
+		t.Errorf("after a day: %v", e)
+	}
+}
