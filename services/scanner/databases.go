@@ -119,24 +119,6 @@ func (s *Service) tryJava(ctx context.Context) error {
 	return s.use(ctx, p)
 }
 
-// announce tells the planners which analysis layers of this pool get. It is said when it becomes true
-// and never repeated, so that a scanner of an older version does not take back what a newer one said.
-func (s *Service) announce(ctx context.Context) error {
-	name, id := "analysis."+s.cfg.Pool, s.analyzer.ID()
-	there, err := s.bus.Setting(ctx, name)
-	if err == nil && there == id {
-		return nil
-	}
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return fmt.Errorf("read announced analysis: %w", err)
-	}
-	if err := s.bus.PutSetting(ctx, name, id); err != nil {
-		return fmt.Errorf("announce analysis: %w", err)
-	}
-	s.log.InfoContext(ctx, "analysis announced", slog.String("pool", s.cfg.Pool), slog.String("analysis", id))
-	return nil
-}
-
 // watchAge tells once when the vulnerability database in use has become old.
 func (s *Service) watchAge(ctx context.Context) error {
 	ticker := time.NewTicker(s.cfg.AgeCheck)

@@ -34,6 +34,7 @@ type Bus interface {
 
 	Setting(ctx context.Context, name string) (string, error)
 	PutSetting(ctx context.Context, name, value string) error
+	WatchSetting(ctx context.Context, name string, fn func(value string)) error
 	Pointer(ctx context.Context, k vulndb.Kind) (vulndb.Pointer, error)
 	WatchPointer(ctx context.Context, k vulndb.Kind, fn func(vulndb.Pointer)) error
 	Object(ctx context.Context, bucket, name string) (io.ReadCloser, error)

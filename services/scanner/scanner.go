@@ -50,6 +50,9 @@ type Config struct {
 	// StaleAfter is the age at which a vulnerability database is old (72 h), and AgeCheck how often
 	// that is looked at (10 min).
 	StaleAfter, AgeCheck time.Duration
+	// AnnounceEvery is how often the analysis that layers of the pool get is announced again (1 min). One
+	// that nobody repeats for three times as long is replaced.
+	AnnounceEvery time.Duration
 	// CostEvery is how often it is told how long jobs take here (30 s).
 	CostEvery time.Duration
 }
@@ -82,6 +85,9 @@ func (c Config) withDefaults() Config {
 	if c.StaleAfter == 0 {
 		c.StaleAfter = 72 * time.Hour
 	}
+	if c.AnnounceEvery == 0 {
+		c.AnnounceEvery = time.Minute
+	}
 	if c.CostEvery == 0 {
 		c.CostEvery = 30 * time.Second
 	}
@@ -101,7 +107,7 @@ func (c Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"giveUp": c.GiveUp, "foreignAfter": c.ForeignAfter, "databaseWait": c.DatabaseWait, "staleAfter": c.StaleAfter, "ageCheck": c.AgeCheck,
-		"costEvery": c.CostEvery, "foreignRetry": c.ForeignRetry,
+		"costEvery": c.CostEvery, "announceEvery": c.AnnounceEvery, "foreignRetry": c.ForeignRetry,
 	} {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("%s: %v; want a positive duration, or 0s for the default", name, d))
@@ -187,6 +193,7 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.prepareJava(ctx); err != nil {
 			return err
 		}
+		run("keep the analysis announced", func() error { return s.keepAnnounced(ctx) })
 		run("follow Java indexes", func() error { return s.follow(ctx, vulndb.Java) })
 		return s.bus.ConsumeLayers(ctx, s.cfg.Pool, s.cfg.LayerSlots, s.analyse)
 	})
