@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
 	"github.com/pratique-sec/pratique/pkg/bus/bustest"
@@ -21,10 +21,11 @@ func TestStoppedPlannerGivesBackWhatWaits(t *testing.T) {
 	r := newRig(t, 0)
 	server := bustest.StartServer(t)
 	var seen *bus.Bus
-	start := func() (s *Service, stop func()) {
+	start := func() (metrics *prometheus.Registry, stop func()) {
 		b := bustest.On(t, bustest.Connect(t, server), bus.Config{Drain: time.Hour, AckWait: time.Hour}, bus.Options{})
 		seen = b
-		s, err := New(Config{}, Deps{Bus: b, Registry: r.registry, Facts: busfacts.New(b), Logger: slog.New(slog.DiscardHandler)})
+		metrics = prometheus.NewRegistry()
+		s, err := New(Config{}, Deps{Bus: b, Registry: r.registry, Facts: busfacts.New(b), Logger: slog.New(slog.DiscardHandler), Registerer: metrics})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +33,7 @@ func TestStoppedPlannerGivesBackWhatWaits(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		t.Cleanup(cancel)
-		return s, func() {
+		return metrics, func() {
 			cancel()
 			select {
 			case err := <-done:
@@ -44,10 +45,10 @@ func TestStoppedPlannerGivesBackWhatWaits(t *testing.T) {
 			}
 		}
 	}
-	holds := func(s *Service) {
+	holds := func(metrics *prometheus.Registry) {
 		t.Helper()
 		late := time.After(patience)
-		for testutil.ToFloat64(s.metrics.held) != 1 {
+		for gauge(t, metrics, "pratique_layercache_held_images") != 1 {
 			select {
 			case <-late:
 				t.Fatal("the image is not held")
@@ -72,4 +73,20 @@ func TestStoppedPlannerGivesBackWhatWaits(t *testing.T) {
 	second, stop := start()
 	holds(second)
 	stop()
+}
+
+// gauge is the value of a metric without labels.
+func gauge(t *testing.T, metrics *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric is named %s", name)
+	return 0
 }
