@@ -205,6 +205,9 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 	run("watch registries", func() error { return s.gate.Run(ctx) })
 	run("lead", func() error { return s.bus.Lead(ctx, role, s.lead) })
+	if s.cfg.JSONMirror {
+		run("mirror", func() error { return s.bus.Mirror(ctx) })
+	}
 	run("consume events", func() error {
 		return s.bus.ConsumeEvents(ctx, s.cfg.EventSlots, s.handleEvent)
 	})

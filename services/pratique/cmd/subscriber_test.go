@@ -58,7 +58,7 @@ func TestSubscriberLife(t *testing.T) {
 	said, exit := newLines(), make(chan int, 1)
 	go func() {
 		exit <- Run(ctx, []string{
-			"up", "--state", state, "--registry", "registry.example", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error",
+			"up", "--state", state, "--registry", "registry.example", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error", "--json-mirror",
 		}, Env{Stdout: io.Discard, Stderr: said, Now: time.Now, Getenv: func(string) string { return "" }, Version: "test"})
 	}()
 	said.wait(t, `API (http://\S+)`)
@@ -71,7 +71,8 @@ func TestSubscriberLife(t *testing.T) {
 		return got
 	}
 	first, second := filepath.Join(t.TempDir(), "1.creds"), filepath.Join(t.TempDir(), "2.creds")
-	at(ExitOK, "add", "team-a", "--scope", "registry.example/team-a", "--severity", "high,critical", "--out", first)
+	at(ExitOK, "add", "team-a", "--scope", "registry.example/team-a", "--severity", "high,critical", "--json", "--out", first)
+	mirrored(t, state, first)
 	for _, args := range [][]string{
 		{"add", "team-a", "--scope", "registry.example/team-a", "--out", second},
 		{"add", "other", "--scope", "registry.example/team-a", "--out", first},
@@ -124,6 +125,59 @@ func TestSubscriberLife(t *testing.T) {
 	stop()
 	if code := <-exit; code != ExitOK {
 		t.Errorf("up ended with %d: %s", code, said)
+	}
+}
+
+// mirrored publishes on the mirror's subjects as an administrator, and sees what a subscriber hears of it; and
+// that somebody mirrors.
+func mirrored(t *testing.T, state, creds string) {
+	t.Helper()
+	endpoint, err := allinone.Find(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns []*nats.Conn
+	for _, file := range []string{creds, endpoint.Creds} {
+		options, err := withCreds(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc, err := nats.Connect(endpoint.NATS, options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		conns = append(conns, nc)
+	}
+	listener, admin := conns[0], conns[1]
+	sub, err := listener.SubscribeSync("pratique.json.finding.v1.vuln.*.high.registry%2Eexample.team-a.*.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := listener.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Publish("pratique.json.finding.v1.vuln.opened.high.registry%2Eexample.team-a.1.linux-amd64", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sub.NextMsg(time.Minute); err != nil {
+		t.Errorf("the subscriber hears nothing of the mirror: %v", err)
+	}
+	tick, late := time.NewTicker(10*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for {
+		m, err := admin.Request("$JS.API.CONSUMER.INFO.FINDINGS.mirror", nil, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(m.Data), `"config"`) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("nobody mirrors: %s", m.Data)
+		}
 	}
 }
 
