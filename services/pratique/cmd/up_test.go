@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pratique-sec/pratique/pkg/breaker"
 	"github.com/pratique-sec/pratique/services/pratique/demodata"
 )
 
@@ -112,6 +114,11 @@ func TestUpAndWhatLooksAtIt(t *testing.T) {
 	want(at("explain", "image", s.host+"/shop/none:1"), ExitOK, "not-found")
 	want(at("explain", "image", s.host+"/never/heard:1"), ExitFailed)
 
+	pause(t, state, s.host)
+	want(at("status"), ExitOK, "registry "+s.host+", just now; asked again in", "503")
+	want(at("status", "-o", "json"), ExitOK, `"pausedRegistries":[{"registry":"`+s.host+`"`)
+	want(at("explain", "image", ref), ExitOK, "decided", "registry "+s.host+", just now")
+
 	want(at("deadletter", "list"), ExitOK, "not-found", "layercache")
 	want(at("deadletter", "show", "1"), ExitOK, "dead letter 1", "not-found")
 	want(at("deadletter", "show", "1", "-o", "json"), ExitOK, `"number":1`)
@@ -152,6 +159,22 @@ func TestUpAndWhatLooksAtIt(t *testing.T) {
 		t.Errorf("up, interrupted: exit code %d: %s", code, said)
 	}
 	want(at("status"), ExitUsage)
+}
+
+// pause makes a running installation believe that a registry fails.
+func pause(t *testing.T, state, host string) {
+	t.Helper()
+	b, leave, err := busFlags{State: state}.open(&runner{Env: Env{Stderr: io.Discard, Now: time.Now, Getenv: func(string) string { return "" }}, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	_, _, err = b.UpdateBreaker(t.Context(), host, func(s *breaker.State) {
+		s.Since, s.Until, s.Error, s.Told = time.Now().UTC(), time.Now().Add(time.Hour).UTC(), "registry answered 503", true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A watch lives through a restart of what it watches, on whatever port that is then.
