@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -259,7 +260,8 @@ func (b *Bus) DropAlerts(ctx context.Context, sequences ...uint64) error {
 	return nil
 }
 
-// BuryNotification makes a dead letter of a notification that nobody took, and tells SYSTEM. Doing it
+// BuryNotification makes a dead letter of a notification that nobody took, and tells SYSTEM; but not of one
+// that told troubles alone: that would become an alert to the same receiver, and so on for ever. Doing it
 // again changes nothing.
 func (b *Bus) BuryNotification(ctx context.Context, n alert.Notification, attempts int, why *reason.Error) error {
 	body, err := wire.EncodeAlertNotification(n)
@@ -269,7 +271,12 @@ func (b *Bus) BuryNotification(ctx context.Context, n alert.Notification, attemp
 	m := message(ctx, b.notificationSubject(n), wire.TypeAlertNotification, compact.Pack(body))
 	m.Header.Set(headerEncoding, encodingZstd)
 	q := queue{service: serviceAlertRouter}
-	if err := b.bury(ctx, q, m, Delivery{Attempt: attempts}, why); err != nil {
+	if slices.ContainsFunc(n.Alerts, func(t alert.Told) bool { return !t.Alert.Once }) {
+		err = b.bury(ctx, q, m, Delivery{Attempt: attempts}, why)
+	} else {
+		_, _, err = b.storeDeadLetter(ctx, q, m, Delivery{Attempt: attempts}, why)
+	}
+	if err != nil {
 		return fmt.Errorf("bus: bury notification: %w", err)
 	}
 	return nil

@@ -24,6 +24,18 @@ const maxDetail = 4 << 10
 
 // bury stores a refused message as a dead letter and tells SYSTEM. Doing it again changes nothing.
 func (b *Bus) bury(ctx context.Context, q queue, m *nats.Msg, d Delivery, e *reason.Error) error {
+	l, seq, err := b.storeDeadLetter(ctx, q, m, d, e)
+	if err != nil {
+		return err
+	}
+	return b.PublishSystem(ctx, system.Notice{
+		ID: l.ID, Kind: system.DeadLettered, Subject: l.Subject, At: l.At,
+		Message: fmt.Sprintf("%s refused a message (%s): see `pratique deadletter show %d`", l.Service, l.Reason, seq),
+	})
+}
+
+// storeDeadLetter stores a refused message as a dead letter. Doing it again changes nothing.
+func (b *Bus) storeDeadLetter(ctx context.Context, q queue, m *nats.Msg, d Delivery, e *reason.Error) (system.DeadLetter, uint64, error) {
 	l := system.DeadLetter{
 		ID:      key.Of("deadletter.v1", m.Subject, strconv.FormatUint(d.Sequence, 10), string(e.Code)),
 		Service: q.service, Reason: e.Code, Detail: strings.ToValidUTF8(e.Error(), "\uFFFD"),
@@ -43,13 +55,7 @@ func (b *Bus) bury(ctx context.Context, q queue, m *nats.Msg, d Delivery, e *rea
 		l.Data = nil
 		seq, err = b.publishDeadLetter(ctx, l)
 	}
-	if err != nil {
-		return err
-	}
-	return b.PublishSystem(ctx, system.Notice{
-		ID: l.ID, Kind: system.DeadLettered, Subject: l.Subject, At: l.At,
-		Message: fmt.Sprintf("%s refused a message (%s): see `pratique deadletter show %d`", l.Service, l.Reason, seq),
-	})
+	return l, seq, err
 }
 
 func (b *Bus) publishDeadLetter(ctx context.Context, l system.DeadLetter) (uint64, error) {

@@ -161,7 +161,7 @@ func (h *hook) knows(t *testing.T, want string) {
 		fires := map[string]bool{}
 		for _, p := range h.all() {
 			for _, a := range p.Alerts {
-				fires[a.Labels["vulnerability"]] = a.Status == "firing"
+				fires[a.Labels["vulnerability"]+a.Labels["notice"]] = a.Status == "firing"
 			}
 		}
 		maps.DeleteFunc(fires, func(_ string, f bool) bool { return !f })

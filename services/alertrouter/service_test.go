@@ -227,6 +227,26 @@ func TestGivesUpIntoADeadLetter(t *testing.T) {
 	h.last(t, "firing:CVE-1 firing:CVE-2")
 }
 
+// A receiver that refuses everything is not told of its own dead letters for ever.
+func TestDeadLettersOfDeadLettersEnd(t *testing.T) {
+	t.Parallel()
+	b, h := newBus(t), newHook(t)
+	h.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) })
+	start(t, b, alertrouter.Config{Config: file(t, strings.Replace(simple(h), quick, strings.Replace(quick, "300ms", "10ms", 2), 1))})
+	publish(t, b, delta("team/api", "CVE-1", 1, finding.Opened))
+	letters := func() (n int) {
+		must(t, b.DeadLetters(t.Context(), func(uint64, system.DeadLetter) error { n++; return nil }))
+		return n
+	}
+	eventually(t, "two letters: of the alert, and of the trouble", func() bool { return letters() == 2 })
+	// Were there a third one, it would come before this one is told.
+	publish(t, b, delta("team/web", "CVE-2", 1, finding.Opened))
+	eventually(t, "two more", func() bool { return letters() >= 4 })
+	if n := letters(); n != 4 {
+		t.Errorf("%d letters", n)
+	}
+}
+
 func TestReload(t *testing.T) {
 	t.Parallel()
 	b, h, other := newBus(t), newHook(t), newHook(t)
