@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,17 +160,24 @@ func TestAPushBecomesAnEvent(t *testing.T) {
 		t.Errorf("event %+v, want a push of %s", e, want)
 	}
 
-	// Pulls are not sent at all; a delete is.
+	// Pulls are not sent at all; a delete is, of the manifest and of each tag that it had.
 	send(t, http.MethodGet, registry.URL+"/v2/team-a/api/manifests/v1", nil, "", http.StatusOK)
 	send(t, http.MethodDelete, registry.URL+"/v2/team-a/api/manifests/"+string(manifest), nil, "", http.StatusAccepted)
-	if got = next(t, answers); got.status != http.StatusAccepted {
-		t.Fatalf("ingest answered %d %s", got.status, got.body)
+	push(t, registry.URL, "team-a/api", "v2") // and nothing is between these
+	var told []string
+	for seq := uint64(2); seq <= 4; seq++ {
+		if got = next(t, answers); got.status != http.StatusAccepted {
+			t.Fatalf("ingest answered %d %s", got.status, got.body)
+		}
+		if e, err = b.Event(ctx, seq); err != nil {
+			t.Fatal(err)
+		}
+		told = append(told, string(e.Action)+" "+e.Reference.String())
 	}
-	if e, err = b.Event(ctx, 2); err != nil || e.Action != event.Delete || e.Reference.Digest != manifest {
-		t.Errorf("event %+v (%v), want the delete", e, err)
-	}
-	if len(answers) != 0 {
-		t.Errorf("more was sent: %+v", <-answers)
+	name := host + "/team-a/api"
+	wanted := []string{"delete " + name + "@" + string(manifest), "delete " + name + ":v1", "push " + name + ":v2@" + string(manifest)}
+	if !slices.Equal(told, wanted) {
+		t.Errorf("told %q, want %q", told, wanted)
 	}
 }
 
