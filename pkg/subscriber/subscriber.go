@@ -36,15 +36,15 @@ type Handler interface {
 	// Snapshot replaces all that was known of an asset. It comes for each asset at the start, and again
 	// for those of which deltas were missed.
 	Snapshot(ctx context.Context, s finding.State) error
-	// Delta is one step in a finding's life: each (finding id, revision) once, in order, and none that a
-	// snapshot has told already.
+	// Delta is one step in a finding's life: within a run each (finding id, revision) once, in order, and none
+	// that a snapshot has told already.
 	Delta(ctx context.Context, d finding.Delta) error
 }
 
 // Config of a subscriber. The zero value is a sound one.
 type Config struct {
 	// Resume begins with what changed since the last run, instead of with everything: for handlers that
-	// keep what they were told.
+	// keep what they were told, and drop revisions that they know.
 	Resume bool
 	// Retry is the delay before a failed call is repeated; it doubles up to sixteen times as long (1 s).
 	Retry time.Duration

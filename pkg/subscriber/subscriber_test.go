@@ -193,9 +193,11 @@ func TestSnapshotThenFollow(t *testing.T) {
 	d = newDiary()
 	stop = s.run(subscriber.Config{Resume: true}, d)
 	s.step("d", 1, report.Low, true)
-	switch got := receive(t, "d", d.told); got {
-	case "opened d.1", "snapshot b.1 c.1 d.1": // it was quicker than the first look, or not
-	default:
+	got := receive(t, "d", d.told)
+	if got == "opened c.1" { // the last run knew it from the snapshot, and may have ended before it came
+		got = receive(t, "d", d.told)
+	}
+	if got != "opened d.1" && got != "snapshot b.1 c.1 d.1" { // it was quicker than the first look, or not
 		t.Errorf("told %q", got)
 	}
 	must(t, stop())
