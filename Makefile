@@ -70,6 +70,10 @@ alone: ## build each module by itself, without the workspace
 chaos-short: ## kill -9 anything every few seconds, NATS and Redis included, for about three minutes (CHAOS_SEED=N: that one again)
 	@CHAOS=1 go test ./services/pratique/e2e -run '^TestKillAnything$$' -count=1 -v -timeout 20m
 
+.PHONY: upgrade
+upgrade: ## replace the previous commit's programs by the present ones and back, twenty times under load (UPGRADE_FROM=COMMIT)
+	@UPGRADE=1 go test ./services/pratique/e2e -run '^TestRollingUpgrade$$' -count=1 -v -timeout 20m
+
 .PHONY: bench
 bench: ## compare with Trivy of the same version: one table, 5 to 10 minutes (BENCH="-json FILE -html FILE -only cold,known,…")
 	@mkdir -p bin .cache

@@ -50,7 +50,7 @@ func TestKillAnything(t *testing.T) {
 	r := newSlowRegistry(t, rand.New(rand.NewPCG(seed, 2)))
 	want := undisturbed(t, r, h)
 
-	r.slow.Store(true)
+	r.slowest.Store(int64(4 * time.Second)) // kills should find most scanners at work
 	p, s := r.install(t, chaosAckWait)
 	to := &teller{apis: s.APIs, requests: map[string]step{}}
 	c := &chaos{system: s, ackWait: chaosAckWait, say: since(t), flush: func() error { return s.Flush(t) }}
@@ -101,23 +101,20 @@ func since(t testing.TB) func(format string, args ...any) {
 type slowRegistry struct {
 	registry *counting
 	host     string
-	slow     atomic.Bool
+	slowest  atomic.Int64 // how long a blob takes at most, a time.Duration
 }
-
-// slowest is how long a blob takes at most: kills should find most scanners at work.
-const slowest = 4 * time.Second
 
 // newSlowRegistry makes a registry that can take its time over each blob.
 func newSlowRegistry(t testing.TB, r *rand.Rand) *slowRegistry {
 	t.Helper()
 	s := &slowRegistry{registry: &counting{blobs: map[string]int{}, analysed: map[string]int{}}}
-	salt := r.Uint32()
+	salt := r.Uint64N(1 << 32)
 	inner := silentRegistry()
 	s.registry.inner = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		if _, digest, ok := strings.Cut(q.URL.Path, "/blobs/sha256:"); ok && q.Method == http.MethodGet && s.slow.Load() {
+		if _, digest, ok := strings.Cut(q.URL.Path, "/blobs/sha256:"); ok && q.Method == http.MethodGet && s.slowest.Load() > 0 {
 			n, _ := strconv.ParseUint(digest[:8], 16, 32) // 0 is as good
 			select {
-			case <-time.After(time.Duration(uint32(n)^salt) % slowest):
+			case <-time.After(time.Duration((n^salt)<<8) % time.Duration(s.slowest.Load())):
 			case <-q.Context().Done():
 				return
 			}

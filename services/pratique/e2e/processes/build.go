@@ -70,31 +70,49 @@ func Build(ctx context.Context, root string, into Programs) error {
 	return nil
 }
 
-// Checkout writes a commit's source tree into a folder, and answers the commit's full name.
-func Checkout(ctx context.Context, commit, into string) (string, error) {
+// Before builds the programs of an earlier commit ("HEAD~1", a tag) into .cache, where they stay for the
+// next time. It answers the commit's full name.
+func Before(ctx context.Context, commit string) (Programs, string, error) {
 	root, err := sourceTree()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	git := func(args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "git", args...)
 		cmd.Dir = root
 		return cmd
 	}
-	hash, err := git("rev-parse", "--verify", "--quiet", commit+"^{commit}").Output()
+	out, err := git("rev-parse", "--verify", "--quiet", commit+"^{commit}").Output()
 	if err != nil {
-		return "", fmt.Errorf("processes: no commit %q here: %w", commit, err)
+		return "", "", fmt.Errorf("processes: no commit %q here: %w", commit, err)
 	}
-	archive, err := git("archive", "--format=tar", strings.TrimSpace(string(hash))).Output()
+	hash := strings.TrimSpace(string(out))
+	tree := filepath.Join(root, ".cache", "before", hash)
+	into := Programs(filepath.Join(tree, "bin"))
+	if _, err := os.Stat(tree); errors.Is(err, os.ErrNotExist) {
+		if err := extract(ctx, git("archive", "--format=tar", hash), tree); err != nil {
+			return "", "", fmt.Errorf("processes: write commit %s: %w", hash, err)
+		}
+	}
+	return into, hash, Build(ctx, tree, into)
+}
+
+// extract unpacks a command's output into a folder, which is there whole or not at all.
+func extract(ctx context.Context, archive *exec.Cmd, into string) error {
+	partial := into + ".partial"
+	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(partial, 0o755)); err != nil {
+		return err
+	}
+	tar, err := archive.Output()
 	if err != nil {
-		return "", fmt.Errorf("processes: read commit %s: %w", commit, err)
+		return err
 	}
-	untar := exec.CommandContext(ctx, "tar", "-x", "-C", into)
-	untar.Stdin = bytes.NewReader(archive)
-	if out, err := untar.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("processes: write commit %s: %w\n%s", commit, err, out)
+	cmd := exec.CommandContext(ctx, "tar", "-x", "-C", partial)
+	cmd.Stdin = bytes.NewReader(tar)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
 	}
-	return strings.TrimSpace(string(hash)), nil
+	return os.Rename(partial, into)
 }
 
 // Path of a program.

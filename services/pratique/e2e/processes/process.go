@@ -1,6 +1,7 @@
 package processes
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -165,27 +166,29 @@ var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{D
 // AwaitReady waits for Ready.
 func (p *Process) AwaitReady(t testing.TB) {
 	t.Helper()
-	var last error
-	Until(t, p.Name+" is ready", func() bool {
-		if last = p.Ready(); last != nil && !p.Alive() {
-			t.Fatalf("%s ended:\n%s", p.Name, p.Tail(20))
-		}
-		return last == nil
-	}, func() string { return fmt.Sprintf("%v\n%s", last, p.Tail(20)) })
+	if err := p.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
-// Until waits for a condition, and fails the test with what tell says when it does not come.
-func Until(t testing.TB, what string, ok func() bool, tell func() string) {
-	t.Helper()
+// WaitReady waits for Ready, too, for those who may not end the test.
+func (p *Process) WaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	late := time.NewTimer(soon)
-	defer late.Stop()
-	for !ok() {
+	for {
+		err := p.Ready()
+		if err == nil {
+			return nil
+		}
 		select {
 		case <-tick.C:
-		case <-late.C:
-			t.Fatalf("not within %v: %s: %s", soon, what, tell())
+		case <-ctx.Done():
+			return fmt.Errorf("processes: %s is not ready: %w\n%s", p.Name, err, p.Tail(20))
+		}
+		if !p.Alive() {
+			return fmt.Errorf("processes: %s ended:\n%s", p.Name, p.Tail(20))
 		}
 	}
 }

@@ -23,6 +23,9 @@ func (s *System) add(t testing.TB, service string, replica int) {
 	if s.cfg.AckWait > 0 {
 		fmt.Fprintf(&y, "ackWait: %v\n", s.cfg.AckWait)
 	}
+	if s.cfg.Drain > 0 {
+		fmt.Fprintf(&y, "drain: %v\n", s.cfg.Drain)
+	}
 	switch service {
 	case "ingest":
 		api := FreeAddress(t)

@@ -21,6 +21,7 @@ type Config struct {
 	Hosts    []string       // registries that may be asked, over plain HTTP
 	Receiver string         // URL that alerts are posted to; "" for nobody
 	AckWait  time.Duration  // 0: the default, for programs that know no other
+	Drain    time.Duration  // 0: the default
 }
 
 // System is a running installation.
