@@ -222,7 +222,7 @@ func TestRunNamesWhatIsWrong(t *testing.T) {
 		"redis":    {Config{Redis: redisfacts.Config{URL: "http://x"}}, "redis://"},
 		"database": {Config{Database: t.TempDir()}, "load vulndb"},
 		"host":     {Config{Registries: registry.Config{Hosts: map[string]registry.Host{"https://x": {}}}}, "hosts"},
-		"api":      {Config{API: "0.0.0.0:0"}, "token files"},
+		"api":      {Config{API: "0.0.0.0:0"}, "no tokens"},
 	} {
 		c.cfg.State = t.TempDir()
 		err := Run(t.Context(), c.cfg, Deps{Logger: slog.New(slog.DiscardHandler)}, func(context.Context, *System) error { return nil })

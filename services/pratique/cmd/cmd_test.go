@@ -66,7 +66,7 @@ func TestMistakes(t *testing.T) {
 		{[]string{"up", "--registry", "https://x"}, []string{"--registry:", "without a scheme"}},
 		{[]string{"up", "--registry", "x", "--platform", "y"}, []string{"--platform:"}},
 		{[]string{"up", "--registry", "x", "--java-db", "/no/such/file"}, []string{"--java-db:"}},
-		{[]string{"up", "--registry", "x", "--listen", "0.0.0.0:8420"}, []string{"listen", "token files"}},
+		{[]string{"up", "--registry", "x", "--listen", "0.0.0.0:8420"}, []string{"listen", "no tokens"}},
 		{[]string{"up", "--registry", "x", "--nats-listen", "0.0.0.0:1"}, []string{"nats address", "only loopback"}},
 		{[]string{"up", "--registry", "x", "--redis", "http://x"}, []string{"redis://"}},
 		{[]string{"up", "--registry", "x", "--admin", "nowhere"}, []string{"--admin:"}},
