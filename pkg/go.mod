@@ -22,7 +22,10 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/synadia-io/orbit.go/natsext v0.1.3 // indirect
+require (
+	github.com/kylelemons/godebug v1.1.0 // indirect
+	github.com/synadia-io/orbit.go/natsext v0.1.3 // indirect
+)
 
 require (
 	github.com/alecthomas/kong v1.17.0
@@ -33,7 +36,6 @@ require (
 	github.com/docker/docker-credential-helpers v0.9.8 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
-	github.com/go-viper/mapstructure/v2 v2.5.0
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.32.0 // indirect
