@@ -101,7 +101,7 @@ func (c Config) Validate() error {
 
 // withPath puts the path of this field before each of the problems of its file.
 func withPath(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // its direct parts
+	joined, ok := err.(interface{ Unwrap() []error }) // its direct parts
 	if !ok {
 		return []error{fmt.Errorf("config: %w", err)}
 	}

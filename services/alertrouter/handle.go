@@ -55,7 +55,7 @@ func (s *Service) apply(ctx context.Context, class string, e outbox.Event) error
 }
 
 func (s *Service) handleNotification(ctx context.Context, n alert.Notification, _ bus.Delivery) error {
-	ctx, span := s.tracer.Start(ctx, "alertrouter.notify", trace.WithSpanKind(trace.SpanKindProducer), trace.WithLinks(links(n)...),
+	ctx, span := s.tracer.Start(ctx, "alertrouter.notify", trace.WithSpanKind(trace.SpanKindProducer), trace.WithLinks(links(ctx, n)...),
 		trace.WithAttributes(attribute.String("notification", n.ID), attribute.Int("alerts", len(n.Alerts))))
 	defer span.End()
 	outcome, err := s.outbox.Deliver(ctx, n)
@@ -78,14 +78,14 @@ func (s *Service) handleNotification(ctx context.Context, n alert.Notification, 
 const maxLinks = 32
 
 // links point from a notification to what its alerts came from.
-func links(n alert.Notification) []trace.Link {
+func links(ctx context.Context, n alert.Notification) []trace.Link {
 	var all []trace.Link
 	for _, t := range n.Alerts {
 		if len(all) == maxLinks {
 			break
 		}
-		ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": t.Alert.Trace})
-		if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
+		from := propagation.TraceContext{}.Extract(trace.ContextWithSpanContext(ctx, trace.SpanContext{}), propagation.MapCarrier{"traceparent": t.Alert.Trace})
+		if sc := trace.SpanContextFromContext(from); sc.IsValid() {
 			all = append(all, trace.Link{SpanContext: sc})
 		}
 	}

@@ -231,7 +231,7 @@ func TestGivesUpIntoADeadLetter(t *testing.T) {
 func TestDeadLettersOfDeadLettersEnd(t *testing.T) {
 	t.Parallel()
 	b, h := newBus(t), newHook(t)
-	h.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) })
+	h.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
 	start(t, b, alertrouter.Config{Config: file(t, strings.Replace(simple(h), quick, strings.Replace(quick, "300ms", "10ms", 2), 1))})
 	publish(t, b, delta("team/api", "CVE-1", 1, finding.Opened))
 	letters := func() (n int) {
@@ -264,8 +264,8 @@ func TestReload(t *testing.T) {
 		t.Errorf("Reload = %v", err)
 	}
 	// Routes in another order, other timing, another receiver beside it, another grouping.
-	write("route:\n  receiver: other\n  "+quick+"\n  routes: [{receiver: other, matchers: [severity=low]}, {receiver: team, matchers: [severity=critical], group_by: [vulnerability], continue: true}]\nreceivers:\n"+
-		"- {name: other, webhook_configs: [{url: '"+other.URL+"'}]}\n- {name: team, webhook_configs: [{url: '"+h.URL+"'}]}\n")
+	write("route:\n  receiver: other\n  " + quick + "\n  routes: [{receiver: other, matchers: [severity=low]}, {receiver: team, matchers: [severity=critical], group_by: [vulnerability], continue: true}]\nreceivers:\n" +
+		"- {name: other, webhook_configs: [{url: '" + other.URL + "'}]}\n- {name: team, webhook_configs: [{url: '" + h.URL + "'}]}\n")
 	must(t, r.Reload(alertrouter.Config{Config: path}))
 	publish(t, b, delta("team/api", "CVE-2", 1, finding.Opened))
 	h.last(t, "firing:CVE-2") // in a group of its own: CVE-1 was not repeated

@@ -74,7 +74,7 @@ func New(t *route.Table, o Options) (*Set, error) {
 		for _, integration := range route.Integrations(r) {
 			send, err := s.build(r, integration)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("receivers[%d] (%s).%s_configs[%d]: %s", i, r.Name, integration.Kind, integration.Index, route.Redact(err.Error()))) //nolint:errorlint // its text may hold a secret
+				errs = append(errs, fmt.Errorf("receivers[%d] (%s).%s_configs[%d]: %s", i, r.Name, integration.Kind, integration.Index, route.Redact(err.Error()))) // its text may hold a secret
 				continue
 			}
 			s.senders[senderKey(r.Name, integration.Name())] = &sender{kind: integration.Kind, send: send}

@@ -186,27 +186,27 @@ func TestAnswersDecide(t *testing.T) {
 		{"500", status(500), reason.Retry, time.Second},
 		{"503 for a while", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "120")
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}, reason.Retry, 2 * time.Minute},
 		{"429 until a time", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Date", "Fri, 01 May 2026 12:00:00 GMT")
 			w.Header().Set("Retry-After", "Fri, 01 May 2026 12:00:30 GMT")
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 		}, reason.Retry, 30 * time.Second},
 		{"429 for ever", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "99999999999")
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 		}, reason.Retry, time.Hour},
 		{"503 for nonsense", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "-soon")
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}, reason.Retry, time.Second},
 		{"cut off", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, reason.Retry, time.Second},
 		{"400", status(400), reason.Refuse, 0},
 		{"401", status(401), reason.Refuse, 0},
 		{"404", status(404), reason.Refuse, 0},
 		{"endless", func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			for r.Context().Err() == nil {
 				if _, err := w.Write(make([]byte, 1<<16)); err != nil {
 					return
@@ -230,7 +230,7 @@ func TestAnswersDecide(t *testing.T) {
 
 func TestErrorsShowNoSecret(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(500)
+		w.WriteHeader(http.StatusInternalServerError)
 		fmt.Fprintf(w, "http://%s%s failed", r.Host, r.URL.Path)
 	})
 	gone := httptest.NewServer(nil)
@@ -302,12 +302,12 @@ func TestAFailingReceiverIsLeftAlone(t *testing.T) {
 	url, _ := serve(t, status(500))
 	s := set(t, `- {name: team, webhook_configs: [{url: '`+url+`'}]}`, nil)
 	at := now
-	for _, want := range []time.Duration{1, 2, 4, 5, 5} {
+	for _, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second} {
 		e := send(t, s, notification(), at)
-		if e == nil || e.Code != reason.Undelivered || e.RetryAfter != want*time.Second {
-			t.Fatalf("Send = %+v, want again after %v s", e, int(want))
+		if e == nil || e.Code != reason.Undelivered || e.RetryAfter != want {
+			t.Fatalf("Send = %+v, want again after %v", e, want)
 		}
-		if e := send(t, s, notification(), at.Add(e.RetryAfter/2)); e == nil || e.Code != reason.ReceiverPaused || e.RetryAfter != want*time.Second/2 {
+		if e := send(t, s, notification(), at.Add(e.RetryAfter/2)); e == nil || e.Code != reason.ReceiverPaused || e.RetryAfter != want/2 {
 			t.Fatalf("Send in the pause = %+v", e)
 		}
 		at = at.Add(e.RetryAfter)

@@ -34,7 +34,7 @@ func Load(path string) (*Table, error) {
 	}
 	c, err := parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", path, Redact(err.Error())) //nolint:errorlint // its text may hold a secret
+		return nil, fmt.Errorf("%s: %s", path, Redact(err.Error())) // its text may hold a secret
 	}
 	dir, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {

@@ -220,7 +220,7 @@ func TestRefused(t *testing.T) {
 		"empty": "", "no yaml": "route: [", "no route": "receivers: [{name: a}]", "unknown key": "route: {receiver: all, grupo: x}" + receivers,
 		"undefined receiver": "route: {receiver: none}" + receivers, "bad matcher": "route: {receiver: all, routes: [{matchers: ['a=~(']}]}" + receivers,
 		"undefined interval": "route: {receiver: all, routes: [{mute_time_intervals: [x]}]}" + receivers, "too large": strings.Repeat("#", 4<<20+1),
-		"url": "route: {receiver: a}\nreceivers: [{name: a, webhook_configs: [{url: 'ftp://user:very-secret@hook.example/very-secret'}]}]",
+		"url":       "route: {receiver: a}\nreceivers: [{name: a, webhook_configs: [{url: 'ftp://user:very-secret@hook.example/very-secret'}]}]",
 		"slack url": "route: {receiver: a}\nreceivers: [{name: a, slack_configs: [{api_url: 'https://hooks.slack.example/very-secret\x7f'}]}]",
 	} {
 		_, err := route.Load(file(t, text))
