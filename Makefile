@@ -40,11 +40,11 @@ demo: pratique ## push real images to a registry in this process and watch their
 .PHONY: test
 test: ## run every test
 	@.ci/alive "tests run while Trivy compiles (5 to 10 minutes the first time, then cached)" \
-		go test $(TESTFLAGS) $(LIGHT) $(HEAVY)
+		go test -timeout 20m $(TESTFLAGS) $(LIGHT) $(HEAVY)
 
 .PHONY: race
 race: ## the same for what runs concurrently, under the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race $(TESTFLAGS) $(LIGHT) ./services/scanner ./services/scanner/advisory ./services/scanner/trivylib
+	CGO_ENABLED=1 go test -race -timeout 20m $(TESTFLAGS) $(LIGHT) ./services/scanner ./services/scanner/advisory ./services/scanner/trivylib
 
 .PHONY: fmt
 fmt: ## format
