@@ -163,6 +163,9 @@ func TestWorkloadsAndTroubles(t *testing.T) {
 		must(t, b.PublishSystem(t.Context(), system.Notice{ID: "n-" + string(kind), Kind: kind, Subject: "EVENTS", Message: "raise its limit", At: began}))
 	}
 	p = h.last(t, "firing:stream-full")
+	if place, _, err := b.AlertPlace(t.Context(), "n-stream-full"); err != nil || len(place.Groups) > 0 {
+		t.Errorf("a place that is kept for ever: %+v, %v", place, err)
+	}
 	if p.CommonLabels["severity"] != "critical" || p.CommonLabels["subject"] != "EVENTS" || p.CommonAnnotations["description"] != "raise its limit" {
 		t.Errorf("payload is %+v", p)
 	}

@@ -138,6 +138,9 @@ func (o *Outbox) apply(ctx context.Context, e Event) (Outcome, error) {
 	}
 	defer o.locks.lock(append(slices.Clone(next.Groups), left...)...)()
 	slices.Sort(next.Groups)
+	if a.Once { // it never ends: the place is kept for a while, to know it again
+		next.Groups = nil
+	}
 	batch := alert.Batch{Place: &next, PlaceRevision: revision}
 	for _, t := range targets {
 		if err := o.fire(ctx, &batch, t, a); err != nil {
