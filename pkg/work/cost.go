@@ -22,8 +22,9 @@ func (c Cost) Add(o Cost) Cost {
 	return c
 }
 
-// ClassMatch stands beside the cost classes of layers for matches, which all cost about the same.
-const ClassMatch Class = "match"
+// ClassMatch stands beside the cost classes of layers for matches, which all cost about the same. No job has
+// it, so the schema does not know it.
+const ClassMatch = Class("match")
 
 // Guess is what a class is taken to cost before anybody has measured it.
 func Guess(c Class) Cost {
