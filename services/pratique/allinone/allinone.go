@@ -120,7 +120,7 @@ func Run(ctx context.Context, cfg Config, d Deps, body func(context.Context, *Sy
 	if d.Health == nil {
 		d.Health = &service.Health{}
 	}
-	for _, queue := range bus.Queues() {
+	for _, queue := range append(bus.Queues(), bus.QueueManifests) {
 		d.Health.Set(queue, errStarting)
 	}
 	if err := cfg.Validate(); err != nil {

@@ -151,7 +151,7 @@ func TestHealthFollowsTheQueues(t *testing.T) {
 	if state == nil {
 		t.Fatal("still ready")
 	}
-	for _, part := range append(bus.Queues(), "nats") {
+	for _, part := range append(bus.Queues(), bus.QueueManifests, "nats") {
 		if !strings.Contains(state.Error(), part+": ") {
 			t.Errorf("%s is still well: %v", part, state)
 		}
