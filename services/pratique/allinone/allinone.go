@@ -91,6 +91,15 @@ func (c Config) ingest() ingest.Config {
 	return ingest.Config{Listen: c.API, TokenFiles: c.TokenFiles}
 }
 
+// queues are all that somebody here works on.
+func (c Config) queues() []string {
+	queues := append(bus.Queues(), bus.QueueManifests)
+	if c.Alerts != "" {
+		queues = append(queues, bus.AlertQueues()...)
+	}
+	return queues
+}
+
 func (c Config) alerts() alertrouter.Config { return alertrouter.Config{Config: c.Alerts} }
 
 // Deps are what the whole is given beside its configuration. Only Logger is required.
@@ -120,7 +129,7 @@ func Run(ctx context.Context, cfg Config, d Deps, body func(context.Context, *Sy
 	if d.Health == nil {
 		d.Health = &service.Health{}
 	}
-	for _, queue := range append(bus.Queues(), bus.QueueManifests) {
+	for _, queue := range cfg.queues() {
 		d.Health.Set(queue, errStarting)
 	}
 	if err := cfg.Validate(); err != nil {
