@@ -2,12 +2,16 @@ package drive
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
+	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/facts/redisfacts"
+	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/pkg/registry"
 	"github.com/pratique-sec/pratique/services/pratique/allinone"
 )
@@ -57,4 +61,14 @@ func Attach(ctx context.Context, b *bus.Bus, d *Door, body func(context.Context,
 	err = body(ctx, &System{Door: d, Outcomes: outcomes, Bus: b})
 	stop()
 	return errors.Join(err, <-ended)
+}
+
+// Crawled tells of an image as a crawl that found it would: by an event of its own, past ingest, whose
+// doors are for what happens now.
+func (s *System) Crawled(ctx context.Context, r image.Reference) error {
+	_, err := s.Bus.PublishEvent(ctx, event.Event{
+		ID: rand.Text(), Kind: event.KindImage, Source: "loadtest", Action: event.Push, Cause: event.CauseCrawl,
+		Reference: r, Received: time.Now().UTC(),
+	})
+	return err
 }
