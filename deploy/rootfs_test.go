@@ -41,10 +41,10 @@ func (r *rootfs) file(t *testing.T, target, content string) {
 	}
 }
 
-// link mounts a file or folder of this machine.
-func (r *rootfs) link(t *testing.T, target, source string) {
+// rewrite has the container's paths in a mounted file replaced by this machine's.
+func (r *rootfs) rewrite(t *testing.T, target string) {
 	t.Helper()
-	if err := os.Symlink(source, r.add(t, target)); err != nil {
+	if err := os.WriteFile(r.path(target), []byte(r.local(read(t, r.path(target)))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
