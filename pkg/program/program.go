@@ -204,7 +204,15 @@ func live(ctx context.Context, id Identity, w World, c Configuration, read func(
 		stop()
 		err = errors.Join(err, <-served)
 	}()
-	defer context.AfterFunc(ctx, func() { kit.Health.Set(partProcess, errDraining) })()
+	// Unready first, and only then told to take nothing more: who asks never finds a process ready that has
+	// stopped taking work.
+	told := ctx
+	ctx, tell := context.WithCancel(context.WithoutCancel(told))
+	defer tell()
+	defer context.AfterFunc(told, func() {
+		kit.Health.Set(partProcess, errDraining)
+		tell()
+	})()
 
 	nc, err := service.ConnectNATS(shared.NATS, id.Name, kit.Health, log) //nolint:contextcheck // a connection outlives its making
 	if err != nil {
@@ -225,6 +233,9 @@ func live(ctx context.Context, id Identity, w World, c Configuration, read func(
 		defer func() { err = errors.Join(err, s.Close()) }()
 	}
 	kit.Health.Set(partProcess, nil)
+	if told.Err() != nil { // meanwhile
+		kit.Health.Set(partProcess, errDraining)
+	}
 	reloads := reloader{service: s, current: c, read: read, level: level, log: log, outcomes: newReloadMetrics(metrics)}
 	return service.Run(ctx, log, shared.Drain,
 		service.Task{Name: id.Name, Run: s.Run},

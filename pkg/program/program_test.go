@@ -46,6 +46,9 @@ func (f *fake) Start(_ context.Context, kit program.Kit) (program.Service, error
 		Run: func(ctx context.Context) error {
 			f.events <- "running " + f.Fake.Word
 			<-ctx.Done()
+			if err := kit.Health.Ready(); err == nil || !strings.Contains(err.Error(), "draining") {
+				f.events <- fmt.Sprintf("told to stop while health is %v", err)
+			}
 			f.events <- "drained"
 			return nil
 		},
