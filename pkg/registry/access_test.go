@@ -562,3 +562,31 @@ func TestAccessIsChecked(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A registry, or a proxy before it, that shows requests in its errors: what it says is kept, but for secrets.
+func TestErrorsRepeatNoCredentials(t *testing.T) {
+	var says string
+	host := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, `{"errors":[{"code":"DENIED","message":%q}]}`, says)
+	}))
+	c := newClient(t, registry.Config{Hosts: map[string]registry.Host{host: {
+		Plain: true, Username: "me", PasswordFile: secretFile(t, "very-secret"),
+	}}}, registry.Options{})
+	for said, shown := range map[string]bool{
+		"the quota is used up": true, "me:very-secret may not": false, "Basic " + basic("me", "very-secret"): false,
+		strings.Repeat("x", 190) + "very-secret": false, // cut in the middle it would still be most of it
+	} {
+		says = said
+		_, _, err := c.Manifest(t.Context(), host, "team/app", bodyDigest())
+		wantReason(t, err, reason.Refuse, reason.Denied)
+		if strings.Contains(err.Error(), said) != shown || strings.Contains(err.Error(), "very-se") {
+			t.Errorf("%q: %v", said, err)
+		}
+	}
+}

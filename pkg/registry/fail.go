@@ -96,10 +96,11 @@ func (p *policy) status(what string, code int, detail string) error {
 	return err
 }
 
-// detail is the first error of a registry's error body, cut to a line that is safe to print.
-func detail(body io.Reader) string {
+// detail is the first error of a registry's error body, cut to a line that is safe to print; "" when it repeats
+// the credentials that it was sent.
+func detail(resp *http.Response) string {
 	const most = 16 << 10
-	b, err := io.ReadAll(io.LimitReader(body, most))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, most))
 	if err != nil {
 		return ""
 	}
@@ -112,7 +113,18 @@ func detail(body io.Reader) string {
 	if json.Unmarshal(b, &doc) != nil || len(doc.Errors) == 0 {
 		return ""
 	}
-	return clip(strings.TrimSpace(doc.Errors[0].Code + " " + doc.Errors[0].Message))
+	text := strings.TrimSpace(doc.Errors[0].Code + " " + doc.Errors[0].Message)
+	if repeats(text, resp.Request) {
+		return ""
+	}
+	return clip(text)
+}
+
+// repeats tells whether a text holds what a request was authorized with: debugging proxies show requests.
+func repeats(text string, req *http.Request) bool {
+	_, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	_, password, _ := req.BasicAuth()
+	return secret != "" && strings.Contains(text, secret) || password != "" && strings.Contains(text, password)
 }
 
 // clip keeps hostile text from flooding or faking a log line.

@@ -380,7 +380,7 @@ func (r *request) send(ctx context.Context, method, rest string) (*http.Response
 func (r *request) status(resp *http.Response) error {
 	text := ""
 	if resp.Request.Method != http.MethodHead {
-		text = detail(resp.Body)
+		text = detail(resp)
 	}
 	err := r.s.policy.status(r.what, resp.StatusCode, text)
 	r.forget(err)
