@@ -60,7 +60,7 @@ func attempts(t testing.TB, scanners []*processes.Process) []attempt {
 	return all
 }
 
-// outage is a span of time in which NATS was away, or one process hung.
+// outage is a span of time in which NATS was away, or one process hung or died.
 type outage struct {
 	of       string // the process; "" is NATS, which everybody needs
 	from, to time.Time

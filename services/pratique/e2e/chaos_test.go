@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/pratique-sec/pratique/pkg/event"
 	"github.com/pratique-sec/pratique/pkg/fate"
+	"github.com/pratique-sec/pratique/pkg/finding"
 	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/pkg/report"
 	"github.com/pratique-sec/pratique/pkg/system"
@@ -51,24 +53,33 @@ func TestKillAnything(t *testing.T) {
 	want := undisturbed(t, r, h)
 
 	r.slowest.Store(int64(4 * time.Second)) // kills should find most scanners at work
-	p, s := r.install(t, chaosAckWait)
+	in := &inbox{t: t, delay: 300 * time.Millisecond}
+	p, s := r.install(t, chaosAckWait, "http://"+serve(t, in))
 	to := &teller{apis: s.APIs, requests: map[string]step{}}
-	c := &chaos{system: s, ackWait: chaosAckWait, say: since(t), flush: func() error { return s.Flush(t) }}
+	say := since(t)
+	c := &chaos{system: s, ackWait: chaosAckWait, say: say, flush: func() error { return s.Flush(t) }}
 	g, ctx := errgroup.WithContext(t.Context())
 	g.Go(func() error { return c.run(acts) })
 	g.Go(func() error { return p.unfold(ctx, h, to, chaosActs*2250*time.Millisecond) })
 	if err := g.Wait(); err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
+	say("calm")
 	p.calmDown(s)
+	say("nothing is left to do")
+	p.awaitTold(in)
+	say("everything was told")
 
 	p.nothingLost(h, to)
 	p.equals(want, h)
 	p.consistent()
 	analyses := attempts(t, s.Of("scanner"))
-	disturbed := analysedOnce(t, analyses, c.outages, h.layers(t))
-	t.Logf("CHAOS_SEED=%d: %d steps, %d layers; %d services killed; %d analyses, of which %d were in flight at a kill or an outage",
-		seed, len(h), len(h.layers(t)), c.kills, len(analyses), disturbed)
+	disturbed := analysedOnce(t, analyses, c.disturbances, h.layers(t))
+	alerts := len(p.deltas())
+	repeats := in.toldOnce(t, alerts, c.disturbances)
+	t.Logf("CHAOS_SEED=%d: %d steps, %d services killed; %d layers, %d analyses, of which %d were in flight at a kill or an outage; "+
+		"%d deltas, %d posts, of which %d were repeats of a killed sender's",
+		seed, len(h), c.kills, len(h.layers(t)), len(analyses), disturbed, alerts, len(in.all()), repeats)
 }
 
 // chaosSeed answers the seed, and skips where nobody asked for minutes of chaos.
@@ -126,13 +137,13 @@ func newSlowRegistry(t testing.TB, r *rand.Rand) *slowRegistry {
 }
 
 // install starts a system of processes on the registry, with the usual database.
-func (s *slowRegistry) install(t testing.TB, ackWait time.Duration) (*pipeline, *processes.System) {
+func (s *slowRegistry) install(t testing.TB, ackWait time.Duration, receiver string) (*pipeline, *processes.System) {
 	t.Helper()
 	programs, err := processes.Present()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.installOf(t, processes.Config{Programs: programs, Replicas: replicas, AckWait: ackWait})
+	return s.installOf(t, processes.Config{Programs: programs, Replicas: replicas, AckWait: ackWait, Receiver: receiver})
 }
 
 func (s *slowRegistry) installOf(t testing.TB, cfg processes.Config) (*pipeline, *processes.System) {
@@ -156,7 +167,7 @@ func undisturbed(t *testing.T, r *slowRegistry, h history) ending {
 	t.Helper()
 	var all ending
 	t.Run("undisturbed", func(t *testing.T) {
-		p, s := r.install(t, chaosAckWait)
+		p, s := r.install(t, chaosAckWait, "")
 		to := &teller{apis: s.APIs, requests: map[string]step{}}
 		// Each image has time to be judged before its tag moves on, so that there is a report on it.
 		for _, wave := range h.waves() {
@@ -189,8 +200,8 @@ func (p *pipeline) unfold(ctx context.Context, h history, to *teller, over time.
 	tick := time.NewTicker(over / time.Duration(len(h)))
 	defer tick.Stop()
 	for _, s := range h {
-		wait, done := before[s.image.Name()], make(chan struct{})
-		before[s.image.Name()] = done
+		wait, done := before[s.about()], make(chan struct{})
+		before[s.about()] = done
 		g.Go(func() error {
 			defer close(done)
 			if wait != nil {
@@ -223,6 +234,32 @@ func (p *pipeline) calmDown(s *processes.System) {
 	}
 }
 
+// awaitTold waits until what was told last is what STATE says.
+func (p *pipeline) awaitTold(in *inbox) {
+	p.t.Helper()
+	want := map[string]bool{}
+	for _, s := range p.states() {
+		for _, f := range s.Open {
+			want[f.ID] = true
+		}
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(calm)
+	for {
+		got := in.firing()
+		if maps.Equal(want, got) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			p.t.Errorf("%d findings are open; by what was told last, %d are", len(want), len(got))
+			return
+		}
+	}
+}
+
 // nothingLost wants an outcome of everything that was accepted.
 func (p *pipeline) nothingLost(h history, to *teller) {
 	p.t.Helper()
@@ -246,10 +283,14 @@ func (p *pipeline) nothingLost(h history, to *teller) {
 	}
 	states := p.states()
 	for name, last := range h.final() {
-		for _, d := range digests(p.t, []demodata.Image{last.image}) {
+		for _, d := range last.digests(p.t) {
 			if last.Action == event.Push && !judged[d] {
 				p.t.Errorf("%s: the push of %s was accepted, and nobody judged it", name, d)
 			}
+		}
+		if last.cluster != "" {
+			p.audited(last.cluster, states)
+			continue
 		}
 		var seen int
 		for asset, state := range states {
@@ -271,6 +312,23 @@ func (p *pipeline) nothingLost(h history, to *teller) {
 	})
 	if err != nil {
 		p.t.Error(err)
+	}
+}
+
+// audited wants the state of each workload after the last set.
+func (p *pipeline) audited(cluster string, states map[finding.Asset]finding.State) {
+	p.t.Helper()
+	seen := map[string]string{}
+	for asset, s := range states {
+		if asset.Workload.Cluster != cluster {
+			continue
+		}
+		for _, f := range s.Open {
+			seen[asset.Workload.Name] += f.PodSecurity.Check + " "
+		}
+	}
+	if len(seen) != 2 || strings.Contains(seen["web"], "hostNamespaces") || !strings.Contains(seen["agent"], "hostNamespaces") {
+		p.t.Errorf("%s: the last set that was accepted left %v", cluster, seen)
 	}
 }
 
@@ -320,9 +378,9 @@ func (p *pipeline) equals(want ending, h history) {
 			p.t.Errorf("report on %s (-undisturbed +here):\n%s", key, d)
 		}
 	}
-	moved := 0
+	moved, final := 0, h.final()
 	for _, i := range h.images() {
-		if last := h.final()[i.Name()]; last.image.Image != i.Image || last.image.Index != i.Index {
+		if last := final[i.Name()]; last.image.Image != i.Image || last.image.Index != i.Index {
 			moved += len(digests(p.t, []demodata.Image{i}))
 		}
 	}

@@ -48,8 +48,8 @@ type chaos struct {
 	say     func(format string, args ...any)
 	flush   func() error
 
-	kills   int // of services
-	outages []outage
+	kills        int      // of services
+	disturbances []outage // kills of services (which are moments), NATS that is away, services that hang
 }
 
 func (c *chaos) run(plan []act) error {
@@ -71,7 +71,9 @@ func (c *chaos) do(a act) error {
 	case killService:
 		c.say("kill -9 %s", victim.Name)
 		c.kills++
+		from := time.Now()
 		victim.Kill()
+		c.disturbances = append(c.disturbances, outage{victim.Name, from, time.Now()})
 		return victim.Start()
 	case hang:
 		c.say("freeze %s", victim.Name)
@@ -79,7 +81,7 @@ func (c *chaos) do(a act) error {
 		victim.Freeze()
 		<-time.After(c.ackWait * 3 / 2)
 		victim.Thaw()
-		c.outages = append(c.outages, outage{victim.Name, from, time.Now()})
+		c.disturbances = append(c.disturbances, outage{victim.Name, from, time.Now()})
 		return nil
 	case killNATS, natsAway:
 		c.say("%s", a.deed)
@@ -89,7 +91,7 @@ func (c *chaos) do(a act) error {
 			<-time.After(c.ackWait * 3 / 2)
 		}
 		err := c.system.NATS.Start()
-		c.outages = append(c.outages, outage{"", from, time.Now().Add(reconnect)})
+		c.disturbances = append(c.disturbances, outage{"", from, time.Now().Add(reconnect)})
 		return err
 	case killRedis:
 		c.say("%s", a.deed)

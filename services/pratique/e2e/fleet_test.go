@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/pratique-sec/pratique/pkg/event"
+	"github.com/pratique-sec/pratique/pkg/image"
 	"github.com/pratique-sec/pratique/services/pratique/demodata"
 )
 
@@ -27,9 +28,29 @@ type step struct {
 	event.Action
 	image   demodata.Image // pushed to its tag, or whose tag is deleted
 	request bool           // asked for as a scan, in the place of a notification
+
+	cluster   string // whose manifests are posted, in the place of all that
+	manifests string
 }
 
-// history is what happens to a fleet: steps of one tag are in their order.
+// about names the tag or the cluster.
+func (s step) about() string {
+	if s.cluster != "" {
+		return s.cluster
+	}
+	return s.image.Name()
+}
+
+// digests of the images that it is about.
+func (s step) digests(t testing.TB) []image.Digest {
+	t.Helper()
+	if s.cluster != "" {
+		return nil
+	}
+	return digests(t, []demodata.Image{s.image})
+}
+
+// history is what happens to a fleet: steps of one tag, or one cluster, are in their order.
 type history []step
 
 // fleet makes the history of n tags whose images share layers. Every fourth tag moves on to an image of
@@ -55,7 +76,7 @@ func fleet(t *testing.T, n int) history {
 	library := func(path, version string) v1.Layer {
 		return layerOf(t, path+"/node_modules/lodash/package.json", fmt.Sprintf(`{"name":"lodash","version":%q,"license":"MIT"}`, version))
 	}
-	image := func(k, version int) demodata.Image {
+	build := func(k, version int) demodata.Image {
 		all := slices.Concat([]v1.Layer{bases[(k+version)%len(bases)]}, dependencies[(k/2)%len(dependencies)], []v1.Layer{
 			library(fmt.Sprintf("srv/team-%d", k%9), fmt.Sprintf("4.17.%d", k%9)),
 			library(fmt.Sprintf("srv/app-%d-%d", k, version), fmt.Sprintf("4.16.%d", (k+3*version)%7)),
@@ -68,15 +89,26 @@ func fleet(t *testing.T, n int) history {
 	}
 	var h history
 	for k := range n {
-		h = append(h, step{event.Push, image(k, 0), k%3 == 0 && k%12 != 4})
+		h = append(h, step{Action: event.Push, image: build(k, 0), request: k%3 == 0 && k%12 != 4})
 		if k%4 == 0 {
-			h = append(h, step{event.Push, image(k, 1), k%8 == 0 && k%12 != 4})
+			h = append(h, step{Action: event.Push, image: build(k, 1), request: k%8 == 0 && k%12 != 4})
 		}
 		if k%12 == 4 {
-			h = append(h, step{event.Delete, image(k, 1), false})
+			h = append(h, step{Action: event.Delete, image: build(k, 1)})
 		}
 	}
+	for k := range n / 6 {
+		cluster := fmt.Sprintf("cluster-%d", k)
+		h = append(h, step{cluster: cluster, manifests: workloads(true)}, step{cluster: cluster, manifests: workloads(false)})
+	}
 	return h
+}
+
+// workloads are two, one of which is mended when it is not bad any more.
+func workloads(bad bool) string {
+	const deployment = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: %s, namespace: shop}, spec: {selector: {matchLabels: {a: b}}, " +
+		"template: {metadata: {labels: {a: b}}, spec: {hostNetwork: %t, containers: [{name: c, image: i, securityContext: {privileged: %t}}]}}}}\n"
+	return fmt.Sprintf(deployment+"---\n"+deployment, "web", bad, bad, "agent", true, false)
 }
 
 func imageFor(t *testing.T, architecture string, layers ...v1.Layer) v1.Image {
@@ -113,8 +145,8 @@ func (h history) shuffled(r *rand.Rand) history {
 	byTag := map[string]history{}
 	var turns []string
 	for _, s := range h {
-		byTag[s.image.Name()] = append(byTag[s.image.Name()], s)
-		turns = append(turns, s.image.Name())
+		byTag[s.about()] = append(byTag[s.about()], s)
+		turns = append(turns, s.about())
 	}
 	r.Shuffle(len(turns), func(a, b int) { turns[a], turns[b] = turns[b], turns[a] })
 	var out history
@@ -130,8 +162,8 @@ func (h history) waves() []history {
 	var all []history
 	seen := map[string]int{}
 	for _, s := range h {
-		n := seen[s.image.Name()]
-		seen[s.image.Name()]++
+		n := seen[s.about()]
+		seen[s.about()]++
 		if n == len(all) {
 			all = append(all, nil)
 		}
@@ -151,11 +183,11 @@ func (h history) images() []demodata.Image {
 	return all
 }
 
-// final are the tags' last steps.
+// final are the last steps of each tag and cluster.
 func (h history) final() map[string]step {
 	last := map[string]step{}
 	for _, s := range h {
-		last[s.image.Name()] = s
+		last[s.about()] = s
 	}
 	return last
 }
@@ -199,6 +231,12 @@ type teller struct {
 
 // happen makes a step happen and has it accepted.
 func (p *pipeline) happen(ctx context.Context, s step, to *teller) error {
+	if s.cluster != "" {
+		return to.tell(ctx, func(api string) error {
+			_, err := postManifests(ctx, "http://"+api+"/v1/manifests?cluster="+s.cluster, s.manifests)
+			return err
+		})
+	}
 	if s.Action == event.Delete {
 		if err := p.untag(ctx, s.image); err != nil {
 			return err

@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -358,15 +359,21 @@ func (p *pipeline) settle() {
 func (p *pipeline) idle() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	// Events first: one that is acknowledged has its job stored. The consumer's pending count is of no
-	// use here, since it follows a moment after the publish.
-	stored, err := p.js.Stream(ctx, "EVENTS")
+	// Events first: one that is acknowledged has its job stored. The consumers' pending counts are of no
+	// use here, since they follow a moment after the publish.
+	events, err := p.js.Stream(ctx, "EVENTS")
 	if err != nil {
 		return false
 	}
-	taken, err := p.js.Consumer(ctx, "EVENTS", "layercache")
-	if err != nil || taken.CachedInfo().AckFloor.Stream < stored.CachedInfo().State.LastSeq {
-		return false
+	for kind, consumer := range map[string]string{"image": "layercache", "manifest": "psaauditor"} {
+		last, err := events.GetLastMsgForSubject(ctx, "pratique.event."+kind+".>")
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		taken, cerr := events.Consumer(ctx, consumer)
+		if err != nil || cerr != nil || taken.CachedInfo().AckFloor.Stream < last.Sequence {
+			return false
+		}
 	}
 	s, err := p.js.Stream(ctx, "WORK")
 	return err == nil && s.CachedInfo().State.Msgs == 0

@@ -34,6 +34,8 @@ func (s *System) add(t testing.TB, service string, replica int) {
 	case "layercache":
 		s.pulls(&y)
 		y.WriteString("layercache: {platforms: [linux/amd64, linux/arm64]}\n")
+	case "alertrouter":
+		fmt.Fprintf(&y, "alertrouter: {config: %q, backoff: 200ms, sweep: 5s}\n", s.write(t, "alertmanager.yml", s.routes()))
 	case "scanner":
 		s.pulls(&y)
 		fmt.Fprintf(&y, "scanner: {dir: %q}\n", filepath.Join(s.dir, name))
@@ -44,6 +46,16 @@ func (s *System) add(t testing.TB, service string, replica int) {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// routes sends every finding to the receiver, in one group for each asset, soon.
+func (s *System) routes() string {
+	integration := ""
+	if s.cfg.Receiver != "" {
+		integration = fmt.Sprintf(", webhook_configs: [{url: %q}]", s.cfg.Receiver)
+	}
+	return "route: {receiver: all, group_by: [asset], group_wait: 1s, group_interval: 2s, repeat_interval: 24h}\n" +
+		"receivers: [{name: all" + integration + "}]\n"
 }
 
 // pulls configures what fetches from registries, and keeps facts.
