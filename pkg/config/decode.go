@@ -237,7 +237,7 @@ func kind(n *yaml.Node) string {
 	case yaml.SequenceNode:
 		return "a list"
 	default:
-		return fmt.Sprintf("%q", n.Value)
+		return "one word" // which may be a secret in the wrong place
 	}
 }
 

@@ -270,5 +270,8 @@ func failed(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("redisfacts: %w", ctx.Err())
 	}
+	if text, _, repeated := strings.Cut(err.Error(), ", with args"); repeated { // of AUTH, where it has another name
+		return reason.Retryf(reason.CacheUnavailable, "redis: %s", text)
+	}
 	return reason.Retryf(reason.CacheUnavailable, "redis: %w", err)
 }

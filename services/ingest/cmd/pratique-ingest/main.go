@@ -21,9 +21,11 @@ func main() {
 	program.Main(program.Identity{
 		Name: "pratique-ingest", Help: "Takes in what happens in registries and what people ask for, and stores it.",
 		Version: version, Commit: commit,
-	}, func() program.Configuration {
-		return &configuration{Common: program.Defaults(), Ingest: ingest.Config{Listen: ":8420"}}
-	})
+	}, defaults)
+}
+
+func defaults() program.Configuration {
+	return &configuration{Common: program.Defaults(), Ingest: ingest.Config{Listen: ":8420"}}
 }
 
 func (c *configuration) Start(_ context.Context, kit program.Kit) (program.Service, error) {

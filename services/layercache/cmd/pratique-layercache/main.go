@@ -26,8 +26,10 @@ func main() {
 	program.Main(program.Identity{
 		Name: "pratique-layercache", Help: "Plans images: which layers nobody has seen yet, and when an image can be judged.",
 		Version: version, Commit: commit, Provisions: true,
-	}, func() program.Configuration { return &configuration{Common: program.Defaults()} })
+	}, defaults)
 }
+
+func defaults() program.Configuration { return &configuration{Common: program.Defaults()} }
 
 func (c *configuration) Start(_ context.Context, kit program.Kit) (program.Service, error) {
 	registries, err := registry.New(c.Registries, registry.Options{Registerer: kit.Registerer})
