@@ -140,6 +140,7 @@ func (b *Bus) consume(ctx context.Context, q queue, slots int, h handler) error 
 	if slots < 1 {
 		return fmt.Errorf("bus: consume %s: %d slots", q.op, slots)
 	}
+	b.metrics.shown(q.op)
 	ackWait, err := b.ackWait(ctx, q)
 	if err != nil {
 		return fmt.Errorf("bus: consume %s: %w", q.op, err)

@@ -58,6 +58,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, err
 }
 
+// shown has a queue's failures be seen from the start, as 0: alerts tell by how much a counter grew, and one that
+// begins with its first failure has not grown.
+func (m *metrics) shown(op string) {
+	for _, outcome := range []string{outcomeRefuse, outcomePoison, outcomePanic} {
+		m.handled.WithLabelValues(op, outcome)
+	}
+}
+
 // register answers the collector that is in the registry afterwards: in one process several services
 // may each have a bus on the same registry.
 func register[C prometheus.Collector](r prometheus.Registerer, c C, failed *error) C {

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pratique-sec/pratique/services/alertrouter/outbox"
 )
 
 // metrics of a router. No label comes from outside, not even the names of receivers.
@@ -38,6 +40,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help:    "Time from the decision to send a notification to its being taken.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 4, 10), // 10 ms to 44 min
 		}),
+	}
+	// Seen from the start, as 0: alerts tell by how much a counter grew.
+	for _, integration := range []string{"webhook", "slack"} {
+		for _, outcome := range []outbox.Outcome{outbox.Sent, outbox.Retry, outbox.Dead} {
+			m.notifications.WithLabelValues(integration, string(outcome))
+		}
 	}
 	if r == nil {
 		return m, nil
