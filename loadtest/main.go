@@ -164,7 +164,7 @@ func (c command) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	pool, err := real.NewPool(set, 0)
+	pool, err := real.NewPool(set, 0, 0)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,8 @@ const (
 	slow         = 10_000_000 // bytes a second of one connection
 	scaleLayer   = 12_000_000 // largest layer: nobody is to be the last alone for long
 	scaleBytes   = 320_000_000
-	scaleImage   = 4 // layers of an image
+	scaleBallast = 4_000_000 // bytes that do not compress, in layers that are nothing without
+	scaleImage   = 4         // layers of an image
 	mostScanners = 4
 )
 
@@ -65,7 +66,11 @@ func scale(ctx context.Context, r *runner) error {
 
 // slowImages are made of layers that no other image has.
 func (r *runner) slowImages(ctx context.Context) (images []real.Image, bytes int64, err error) {
-	pool, err := real.NewPool(r.set, scaleLayer)
+	ballast := 0
+	if r.set.Small {
+		ballast = scaleBallast
+	}
+	pool, err := real.NewPool(r.set, scaleLayer, ballast)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -95,7 +95,7 @@ func drivenBy(t *testing.T, judge func(n int, r image.Reference) []finding.Scan)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool, err := real.NewPool(set, 0)
+	pool, err := real.NewPool(set, 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,10 +52,9 @@ func TestThrottle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
 	begin := time.Now()
 	n, err := io.Copy(io.Discard, c)
-	if err != nil || n != size {
+	if err = errors.Join(err, c.Close()); err != nil || n != size {
 		t.Fatalf("%d bytes, %v", n, err)
 	}
 	if took, least := time.Since(begin), time.Second*(size-64<<10)/rate; took < least {

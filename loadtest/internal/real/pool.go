@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -20,14 +21,16 @@ import (
 // Pool makes any number of distinct layers out of real ones: each is a real layer with one more file. Safe
 // for concurrent use.
 type Pool struct {
-	base []v1.Layer
-	mu   sync.Mutex
-	made map[int]v1.Layer
+	base    []v1.Layer
+	ballast int
+	mu      sync.Mutex
+	made    map[int]v1.Layer
 }
 
-// NewPool takes the distinct gzip layers of a set that have at most so many bytes; 0 is no limit.
-func NewPool(s Set, most int64) (*Pool, error) {
-	p := &Pool{made: map[int]v1.Layer{}}
+// NewPool takes the distinct gzip layers of a set that have at most so many bytes; 0 is no limit. ballast is
+// how many bytes that do not compress the added file has, where real layers are too small to weigh anything.
+func NewPool(s Set, most int64, ballast int) (*Pool, error) {
+	p := &Pool{ballast: ballast, made: map[int]v1.Layer{}}
 	seen := map[v1.Hash]bool{}
 	for _, i := range s.Images {
 		layers, err := i.Image.Layers()
@@ -77,7 +80,13 @@ func (p *Pool) Layer(n int) (v1.Layer, error) {
 	if l := p.made[n]; l != nil {
 		return l, nil
 	}
-	l, err := vary(p.base[n%len(p.base)], fmt.Sprintf("variant %d\n", n))
+	note := fmt.Appendf(nil, "variant %d\n", n)
+	if p.ballast > 0 {
+		filler := make([]byte, p.ballast)
+		rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16)}).Read(filler) //nolint:errcheck // never fails
+		note = append(note, filler...)
+	}
+	l, err := vary(p.base[n%len(p.base)], note)
 	if err != nil {
 		return nil, fmt.Errorf("vary layer %d: %w", n, err)
 	}
@@ -120,7 +129,7 @@ type varied struct {
 	size           int64
 }
 
-func vary(l v1.Layer, note string) (v1.Layer, error) {
+func vary(l v1.Layer, note []byte) (v1.Layer, error) {
 	plain, err := entry("srv/variant", note)
 	if err != nil {
 		return nil, err
@@ -146,13 +155,13 @@ func vary(l v1.Layer, note string) (v1.Layer, error) {
 }
 
 // entry is a file in an archive that goes on.
-func entry(name, content string) ([]byte, error) {
+func entry(name string, content []byte) ([]byte, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
 		return nil, err
 	}
-	if _, err := io.WriteString(w, content); err != nil {
+	if _, err := w.Write(content); err != nil {
 		return nil, err
 	}
 	if err := w.Flush(); err != nil { // no end mark: the layer's own entries follow

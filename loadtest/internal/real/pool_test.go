@@ -28,7 +28,7 @@ func own(t *testing.T) (host string, s real.Set) {
 // What is made of a real layer must be a layer: registries and scanners check digests, diffIDs and sizes.
 func TestVariedLayersAreLayers(t *testing.T) {
 	host, s := own(t)
-	p, err := real.NewPool(s, 0)
+	p, err := real.NewPool(s, 0, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestVariedLayersAreLayers(t *testing.T) {
 func TestDistinctAndRepeatable(t *testing.T) {
 	_, s := own(t)
 	digests := func() map[string]int {
-		p, err := real.NewPool(s, 0)
+		p, err := real.NewPool(s, 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ import (
 // Set is what a measurement works with.
 type Set struct {
 	Origin   string // to people: "the small corpus"
+	Small    bool   // layers of some kilobytes: what waits for bytes can not be measured with them
 	Images   []Image
 	Database string // folder in the layout of a Trivy cache
 }
@@ -80,7 +81,7 @@ func Own(ctx context.Context, host, dir string) (Set, error) {
 	if err != nil {
 		return Set{}, err
 	}
-	s := Set{Origin: "the repository's own small images"}
+	s := Set{Origin: "the repository's own small images", Small: true}
 	for _, d := range all {
 		if d.Artifact {
 			continue
