@@ -53,8 +53,6 @@ type Config struct {
 	// JSONMirror publishes what FINDINGS, SCANS and SYSTEM store as protobuf JSON on core NATS, too, for those
 	// who have nothing but `nats sub`.
 	JSONMirror bool
-	// Version of Pratique, for the reports on images that were refused.
-	Version string
 }
 
 func (c Config) withDefaults() Config {
@@ -114,6 +112,7 @@ type Deps struct {
 	Registerer prometheus.Registerer // nil: metrics are counted and shown nowhere
 	Tracer     trace.TracerProvider  // nil: OpenTelemetry's global one
 	Now        func() time.Time      // nil: time.Now
+	Version    string                // of Pratique, for the reports on images that were refused
 }
 
 // Service is one planner. Any number of them share the work.
@@ -131,6 +130,7 @@ type Service struct {
 	tracer   trace.Tracer
 	log      *slog.Logger
 	now      func() time.Time
+	version  string
 }
 
 // New checks the configuration and builds a service. It sends nothing.
@@ -179,6 +179,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 		tracer:   d.Tracer.Tracer("github.com/pratique-sec/pratique/services/layercache"),
 		log:      d.Logger,
 		now:      d.Now,
+		version:  d.Version,
 	}, nil
 }
 

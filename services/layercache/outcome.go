@@ -92,7 +92,7 @@ func (e *evaluation) tell(ctx context.Context, outcome report.Outcome, code reas
 		Generation: e.generation,
 		Cause:      e.job.Origin.Cause,
 		Request:    e.job.Origin.Request,
-		Engine:     report.Engine{Version: e.cfg.Version, Analysis: e.analysisID},
+		Engine:     report.Engine{Version: e.version, Analysis: e.analysisID},
 		Layers:     e.counts,
 		Received:   e.job.Origin.Received,
 		Finished:   now,
@@ -139,7 +139,7 @@ func (e *evaluation) failedReport(code reason.Code, detail string, now time.Time
 		Outcome: report.Failed,
 		Reason:  code,
 		Detail:  detail,
-		Engine:  report.Engine{Version: e.cfg.Version, Analysis: e.analysisID},
+		Engine:  report.Engine{Version: e.version, Analysis: e.analysisID},
 		Created: now,
 	}
 }

@@ -236,8 +236,8 @@ func services(cfg Config, d Deps, b *bus.Bus, store facts.Store, eng *engine.Eng
 		return nil, "", err
 	}
 	plan, err := layercache.New(
-		layercache.Config{Platforms: cfg.Platforms, GiveUp: cfg.GiveUp, JSONMirror: cfg.JSONMirror, Version: cfg.Version},
-		layercache.Deps{Bus: b, Registry: registries, Facts: store, Logger: d.Logger, Registerer: d.Registerer, Tracer: d.Tracer, Now: d.Now})
+		layercache.Config{Platforms: cfg.Platforms, GiveUp: cfg.GiveUp, JSONMirror: cfg.JSONMirror},
+		layercache.Deps{Bus: b, Registry: registries, Facts: store, Logger: d.Logger, Registerer: d.Registerer, Tracer: d.Tracer, Now: d.Now, Version: cfg.Version})
 	if err != nil {
 		return nil, "", err
 	}

@@ -219,8 +219,8 @@ func (p *pipeline) ingest(b *bus.Bus, r prometheus.Registerer) (runner, error) {
 
 func (p *pipeline) layercache(b *bus.Bus, r prometheus.Registerer) (runner, error) {
 	return layercache.New(
-		layercache.Config{Platforms: []image.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}, Recheck: 200 * time.Millisecond, GiveUp: p.opts.giveUp, Breaker: p.opts.breaker, Version: "test"},
-		layercache.Deps{Bus: b, Registry: p.client(), Facts: p.factsOn(b), Logger: p.log, Registerer: r, Now: p.opts.now, Tracer: p.opts.tracer})
+		layercache.Config{Platforms: []image.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}, Recheck: 200 * time.Millisecond, GiveUp: p.opts.giveUp, Breaker: p.opts.breaker},
+		layercache.Deps{Bus: b, Registry: p.client(), Facts: p.factsOn(b), Logger: p.log, Registerer: r, Now: p.opts.now, Tracer: p.opts.tracer, Version: "test"})
 }
 
 func (p *pipeline) scanner(b *bus.Bus, r prometheus.Registerer) (runner, error) {

@@ -40,10 +40,9 @@ func (c *configuration) Start(_ context.Context, kit program.Kit) (program.Servi
 	if err != nil {
 		return program.Service{}, err
 	}
-	c.Layercache.Version = kit.Version
 	s, err := layercache.New(c.Layercache, layercache.Deps{
 		Bus: kit.Bus, Registry: registries, Facts: store,
-		Logger: kit.Logger, Registerer: kit.Registerer, Tracer: kit.Tracer,
+		Logger: kit.Logger, Registerer: kit.Registerer, Tracer: kit.Tracer, Version: kit.Version,
 	})
 	if err != nil {
 		return program.Service{}, err

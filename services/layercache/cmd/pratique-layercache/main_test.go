@@ -151,6 +151,23 @@ registries:
 	p.ShowsNone(t, secrets)
 }
 
+// Of the configuration it takes over the level of the log; the rest needs a restart, and is named.
+func TestReload(t *testing.T) {
+	base := fmt.Sprintf("nats: {url: '%s'}\nadmin: {listen: '127.0.0.1:0'}\nmaxBytes: 268435456\n", bustest.Listen(t))
+	file := programtest.File(t, base)
+	p := &programtest.Program{Identity: program.Identity{Name: "pratique-layercache", Provisions: true, Version: "v1"}, Defaults: defaults}
+	p.Start(t, file)
+	for text, said := range map[string]string{
+		"log: {level: debug}": "configuration reloaded", "registries: {hosts: {a.example: {}}}": "registries.hosts: changed, which needs a restart",
+	} {
+		if err := os.WriteFile(file, []byte(base+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.Hangup()
+		p.Until(t, said)
+	}
+}
+
 var errEnough = errors.New("enough")
 
 // keep counts a stored value among what was shown.
