@@ -16,12 +16,12 @@ var boundaries = []struct {
 	because  string
 }{
 	{
-		packages: []string{"pkg/image", "pkg/reason", "pkg/event", "pkg/work", "pkg/report", "pkg/finding", "pkg/facts", "pkg/fate", "pkg/track", "pkg/vulndb", "pkg/system", "pkg/key"},
+		packages: []string{"pkg/image", "pkg/reason", "pkg/event", "pkg/work", "pkg/report", "pkg/finding", "pkg/facts", "pkg/fate", "pkg/track", "pkg/vulndb", "pkg/system", "pkg/key", "pkg/alert", "pkg/breaker", "pkg/compact"},
 		never:    []string{"github.com/nats-io/", "github.com/redis/", "net/http", "google.golang.org/protobuf", module + "proto", "github.com/aquasecurity/"},
 		because:  "domain code knows no transport, no schema and no engine: it is what the others agree on",
 	},
 	{
-		packages: []string{"pkg/...", "services/ingest/...", "services/layercache/..."},
+		packages: []string{"pkg/...", "services/ingest/...", "services/layercache/...", "services/psaauditor/...", "services/alertrouter/..."},
 		never:    []string{"github.com/aquasecurity/", "modernc.org/sqlite"},
 		because:  "Trivy is the scanner's alone: it costs minutes of compiling and 150 MB of binary",
 	},
@@ -41,10 +41,76 @@ var boundaries = []struct {
 		because:  "what only matches does not link the analyzers",
 	},
 	{
-		packages: []string{"services/ingest/...", "services/layercache/..."},
-		never:    []string{"github.com/nats-io/nats-server/", module + "services/scanner", module + "services/pratique"},
+		packages: []string{"services/alertrouter/group"},
+		never:    []string{"github.com/nats-io/", "github.com/prometheus/", "net/http", module + "pkg/bus"},
+		because:  "what is told and when is decided by values only, so that it can be held against a model",
+	},
+	{
+		packages: []string{"services/alertrouter/route", "services/alertrouter/receiver"},
+		never:    []string{"github.com/nats-io/", module + "pkg/bus"},
+		because:  "who is told and how knows nothing of where that is kept; the outbox does",
+	},
+	{
+		packages: []string{"services/psaauditor/manifest", "services/psaauditor/verdict"},
+		never:    []string{"github.com/nats-io/", module + "pkg/bus"},
+		because:  "the command line judges files with them, without a NATS",
+	},
+	{
+		packages: []string{"pkg/subscriber"},
+		never:    []string{module + "pkg/bus", module + "pkg/service", module + "pkg/registry", "github.com/redis/", "github.com/prometheus/"},
+		because:  "a subscriber stands outside: it knows the contract, and carries nothing of a service",
+	},
+	{
+		packages: []string{"pkg/access"},
+		never:    []string{"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/"},
+		because:  "who may do what is data, and needs no connection",
+	},
+	{
+		packages: []string{"pkg/config"},
+		never:    []string{module},
+		because:  "configuration is read for services that it does not know",
+	},
+	{
+		packages: []string{"pkg/..."},
+		never:    []string{module + "services/", "github.com/nats-io/nats-server/", "k8s.io/", "github.com/prometheus/alertmanager/"},
+		because:  "what all share carries no service's dependencies",
+	},
+	{
+		packages: []string{"services/ingest/..."},
+		never:    append(others("ingest"), "github.com/redis/", "github.com/google/go-containerregistry", "k8s.io/", "github.com/prometheus/alertmanager/"),
+		because:  "each service carries only its own dependencies; ingest stores what it is told, and asks nobody",
+	},
+	{
+		packages: []string{"services/layercache/..."},
+		never:    append(others("layercache"), "k8s.io/", "github.com/prometheus/alertmanager/"),
 		because:  "each service carries only its own dependencies",
 	},
+	{
+		packages: []string{"services/scanner/..."},
+		never:    append(others("scanner"), "github.com/prometheus/alertmanager/"),
+		because:  "each service carries only its own dependencies",
+	},
+	{
+		packages: []string{"services/psaauditor/..."},
+		never:    append(others("psaauditor"), "github.com/redis/", "github.com/google/go-containerregistry", "k8s.io/client-go/kubernetes", "github.com/prometheus/alertmanager/"),
+		because:  "each service carries only its own dependencies; the auditor talks to no registry and no cluster",
+	},
+	{
+		packages: []string{"services/alertrouter/..."},
+		never:    append(others("alertrouter"), "github.com/redis/", "github.com/google/go-containerregistry", "k8s.io/"),
+		because:  "each service carries only its own dependencies",
+	},
+}
+
+// others are what no service links: another one, and NATS's server.
+func others(service string) []string {
+	never := []string{"github.com/nats-io/nats-server/"}
+	for _, s := range []string{"ingest", "layercache", "scanner", "psaauditor", "alertrouter", "pratique"} {
+		if s != service {
+			never = append(never, module+"services/"+s)
+		}
+	}
+	return never
 }
 
 func TestImportBoundaries(t *testing.T) {
