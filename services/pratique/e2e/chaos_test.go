@@ -85,8 +85,8 @@ func TestKillAnything(t *testing.T) {
 // chaosSeed answers the seed, and skips where nobody asked for minutes of chaos.
 func chaosSeed(t *testing.T) uint64 {
 	t.Helper()
-	text := os.Getenv("CHAOS_SEED")
-	if text == "" && os.Getenv("CHAOS") == "" {
+	text := asked("CHAOS_SEED")
+	if text == "" && asked("CHAOS") == "" {
 		t.Skip("takes minutes: make chaos-short")
 	}
 	seed := uint64(time.Now().UnixNano()) % 1_000_000
@@ -100,7 +100,12 @@ func chaosSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// since logs with the time since now.
+// asked is what the Makefile, or who calls it, asks of a test.
+func asked(variable string) string {
+	return os.Getenv(variable) //nolint:forbidigo // a test has no command line of its own
+}
+
+// since logs with the time since it was called.
 func since(t testing.TB) func(format string, args ...any) {
 	start := time.Now()
 	return func(format string, args ...any) {

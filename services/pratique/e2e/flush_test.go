@@ -3,6 +3,8 @@ package e2e
 import (
 	"log/slog"
 	"maps"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +112,39 @@ func TestFlushedRedis(t *testing.T) {
 	analysesAfter, blobsAfter := pulls()
 	if !maps.Equal(analyses, analysesAfter) || !maps.Equal(blobs, blobsAfter) {
 		t.Errorf("after FLUSHALL: analyses %v and pulls %v, before %v and %v", analysesAfter, blobsAfter, analyses, blobs)
+	}
+	p.consistent()
+}
+
+// The same of processes that share one Redis.
+func TestFlushedRedisOfProcesses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds every service's program; leave -short away")
+	}
+	h := fleet(t, 12)
+	r := newSlowRegistry(t, rand.New(rand.NewPCG(1, 1)))
+	p, s := r.install(t, chaosAckWait, "")
+	to := &teller{apis: s.APIs, requests: map[string]step{}}
+	if err := p.unfold(t.Context(), h, to, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	p.calmDown(s)
+	analyses, asked := len(attempts(t, s.Of("scanner"))), p.registry.requests()
+	if analyses == 0 || asked == 0 {
+		t.Fatalf("%d analyses, %d requests: there is nothing to compare with", analyses, asked)
+	}
+
+	if err := s.Flush(t); err != nil {
+		t.Fatal(err)
+	}
+	p.load(demoDatabase(t, func(line string) bool { return !strings.Contains(line, `"lodash"`) }))
+	p.until("all is judged again", func() bool { return p.rematched() })
+	p.calmDown(s)
+	if again := len(attempts(t, s.Of("scanner"))); again != analyses {
+		t.Errorf("FLUSHALL cost %d analyses", again-analyses)
+	}
+	if again := p.registry.requests(); again != asked {
+		t.Errorf("FLUSHALL cost %d requests to the registry", again-asked)
 	}
 	p.consistent()
 }

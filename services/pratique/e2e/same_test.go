@@ -11,7 +11,9 @@ import (
 )
 
 // On the repository's own images, what comes out of the whole pipeline is what unmodified Trivy says.
-func TestSameAsTrivyOnOwnImages(t *testing.T) {
+func TestSameAsTrivyOnOwnImages(t *testing.T) { inBoth(t, sameAsTrivyOnOwnImages) }
+
+func sameAsTrivyOnOwnImages(t *testing.T, start wiring) {
 	oracle := oracletest.Build(t)
 	cache := t.TempDir() // in the layout of Trivy's
 	if err := demo.BuildDatabase(t.Context(), cache+"/db", demodata.Built); err != nil {

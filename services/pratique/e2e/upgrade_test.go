@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -35,7 +34,7 @@ const (
 //
 // UPGRADE_FROM names the commit; HEAD~1, or the nearest before it that can be built.
 func TestRollingUpgrade(t *testing.T) {
-	if os.Getenv("UPGRADE") == "" && os.Getenv("UPGRADE_FROM") == "" {
+	if asked("UPGRADE") == "" && asked("UPGRADE_FROM") == "" {
 		t.Skip("takes minutes: make upgrade")
 	}
 	present, err := processes.Present()
@@ -116,7 +115,7 @@ func TestRollingUpgrade(t *testing.T) {
 // earlierPrograms builds those to upgrade from.
 func earlierPrograms(t *testing.T) (processes.Programs, string) {
 	t.Helper()
-	if named := os.Getenv("UPGRADE_FROM"); named != "" {
+	if named := asked("UPGRADE_FROM"); named != "" {
 		programs, commit, err := processes.Before(t.Context(), named)
 		if err != nil {
 			t.Fatal(err)

@@ -53,7 +53,7 @@ func (p *Process) Start() error {
 	defer log.Close()
 	cmd := exec.Command(p.program, p.args...) //nolint:noctx // it lives until it is killed
 	cmd.Stdout, cmd.Stderr = log, log         // the process's own descriptor: what it wrote before kill -9 is there
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PRATIQUE_") })
 	cmd.SysProcAttr = attributes()
 	l := &life{cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)
