@@ -18,6 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pratique-sec/pratique/pkg/bus"
@@ -184,6 +185,8 @@ func live(ctx context.Context, id Identity, w World, c Configuration, read func(
 			log.WarnContext(ctx, "send last traces failed", slog.Any("error", err))
 		}
 	}()
+	// The library's own place for what it can not send is standard error, in lines that are no log's.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.WarnContext(ctx, "send traces failed", slog.Any("error", err)) }))
 	kit := Kit{Logger: log, Registerer: nil, Tracer: tracer, Health: &service.Health{}, Version: id.Version}
 	metrics := service.NewRegistry()
 	kit.Registerer = metrics

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -44,6 +46,8 @@ func (f *fake) Start(_ context.Context, kit program.Kit) (program.Service, error
 	}
 	return program.Service{
 		Run: func(ctx context.Context) error {
+			_, span := kit.Tracer.Tracer("fake").Start(ctx, "work "+f.Fake.Word)
+			span.End()
 			f.events <- "running " + f.Fake.Word
 			<-ctx.Done()
 			if err := kit.Health.Ready(); err == nil || !strings.Contains(err.Error(), "draining") {
@@ -188,6 +192,52 @@ func TestWaitsForNATS(t *testing.T) {
 	stop()
 	if code := <-ended; code != 0 {
 		t.Errorf("exit code %d:\n%s", code, out)
+	}
+}
+
+// Spans go to the collector by OTLP; what it does not take is a line of the log.
+func TestTraces(t *testing.T) {
+	received := make(chan string, 8)
+	var take atomic.Int32
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		received <- r.URL.Path + " " + string(body)
+		w.WriteHeader(int(take.Load()))
+	}))
+	defer collector.Close()
+	url := bustest.Listen(t)
+	for _, status := range []int32{http.StatusOK, http.StatusBadRequest} {
+		take.Store(status)
+		events, out := make(chan string, 8), &log{}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan int, 1)
+		go func() {
+			ended <- program.Run(ctx, identity, program.World{
+				Environ: []string{"PRATIQUE_NATS_URL=" + url, "PRATIQUE_ADMIN_LISTEN=127.0.0.1:0", "PRATIQUE_FAKE_WORD=traced", "PRATIQUE_TRACE_ENDPOINT=" + collector.URL, "PRATIQUE_LOG_FORMAT=json"},
+				Stdout:  io.Discard, Stderr: out,
+			}, func() program.Configuration { return &fake{Common: program.Defaults(), events: events} })
+		}()
+		next(t, events, "running traced")
+		stop()
+		if code := <-ended; code != 0 {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+		select {
+		case got := <-received:
+			for _, want := range []string{"/v1/traces", "pratique-fake", "work traced"} {
+				if !strings.Contains(got, want) {
+					t.Errorf("the collector got %q, without %s", got, want)
+				}
+			}
+		default:
+			t.Errorf("the collector got nothing:\n%s", out)
+		}
+		if complained := strings.Contains(out.String(), `"level":"WARN","msg":"send traces failed"`); complained != (status != http.StatusOK) {
+			t.Errorf("answered %d:\n%s", status, out)
+		}
 	}
 }
 
