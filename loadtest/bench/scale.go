@@ -14,8 +14,8 @@ import (
 
 const (
 	slow         = 10_000_000 // bytes a second of one connection
-	scaleLayer   = 12_000_000 // largest layer: nobody is to be the last alone for long
-	scaleBytes   = 320_000_000
+	scaleLayer   = 6_000_000  // largest layer: nobody is to be the last alone for long
+	scaleBytes   = 400_000_000
 	scaleBallast = 4_000_000 // bytes that do not compress, in layers that are nothing without
 	scaleImage   = 4         // layers of an image
 	mostScanners = 4
