@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/alertmanager/alert"
@@ -227,6 +228,16 @@ func notifyContext(ctx context.Context, m message) context.Context {
 	ctx = notify.WithGroupLabels(ctx, m.group)
 	ctx = notify.WithRouteLabels(ctx, m.route)
 	return notify.WithNotificationReason(ctx, m.reason)
+}
+
+// without takes out of a text what a request was sent with: some receivers repeat it, as in "Cannot POST /path".
+func without(text string, sent ...string) string {
+	for _, s := range sent {
+		if len(s) > 1 { // not the path of a URL without one
+			text = strings.ReplaceAll(text, s, "<redacted>")
+		}
+	}
+	return text
 }
 
 // maxError bounds what a failure says, in bytes.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/alertmanager/config"
@@ -40,12 +41,35 @@ func newSlack(r config.Receiver, index int, tmpl *template.Template) (func(conte
 		if errors.As(err, &why) && why.Reason == notify.RateLimitedReason {
 			again = true
 		}
-		e := &reason.Error{Kind: reason.Refuse, Code: reason.Undelivered, Err: errors.New(told(err))}
+		e := &reason.Error{Kind: reason.Refuse, Code: reason.Undelivered, Err: errors.New(told(errors.New(without(err.Error(), slackSecrets(&c)...))))}
 		if again {
 			e.Kind = reason.Retry
 		}
 		return e
 	}, nil
+}
+
+// slackSecrets are what its messages are sent with, as it stands now.
+func slackSecrets(c *config.SlackConfig) []string {
+	var secrets []string
+	add := func(s, file string) {
+		if file != "" {
+			s, _ = readSecret(file) // it could be read a moment ago, or nothing was sent
+		}
+		secrets = append(secrets, s)
+		if u, err := url.Parse(s); err == nil {
+			secrets = append(secrets, u.RequestURI(), u.Path)
+		}
+	}
+	if c.APIURL != nil {
+		add(c.APIURL.String(), "")
+	}
+	add("", c.APIURLFile)
+	add(string(c.AppToken), c.AppTokenFile)
+	if h := c.HTTPConfig; h != nil && h.Authorization != nil {
+		add(string(h.Authorization.Credentials), h.Authorization.CredentialsFile)
+	}
+	return secrets
 }
 
 // maxConnection bounds what is read from one connection, handshake and headers included.

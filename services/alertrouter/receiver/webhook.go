@@ -142,13 +142,23 @@ func outcome(answer *http.Response, text []byte) error {
 	if code/100 == 2 {
 		return nil
 	}
-	why := fmt.Errorf("answered %d: %s", code, told(errors.New(strconv.Quote(string(text[:min(len(text), maxError)])))))
+	why := fmt.Errorf("answered %d: %s", code, told(errors.New(strconv.Quote(clip(without(string(text), sentWith(answer.Request)...))))))
 	e := &reason.Error{Kind: reason.Refuse, Code: reason.Undelivered, Err: why}
 	if code/100 == 5 || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout || code == http.StatusTooEarly {
 		e.Kind, e.RetryAfter = reason.Retry, retryAfter(answer)
 	}
 	return e
 }
+
+// sentWith is what of a request is a secret, or may be: the URL's path and query, and the credentials.
+func sentWith(r *http.Request) []string {
+	_, password, _ := r.BasicAuth()
+	_, credentials, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return []string{r.URL.RequestURI(), r.URL.Path, r.URL.RawQuery, credentials, password}
+}
+
+// clip cuts an answer to what is worth telling.
+func clip(s string) string { return s[:min(len(s), maxError)] }
 
 // retryAfter reads the header; 0 when it is absent or says nothing.
 func retryAfter(answer *http.Response) time.Duration {

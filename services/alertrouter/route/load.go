@@ -228,7 +228,13 @@ func readable(file string) error {
 	return f.Close()
 }
 
-var urls = regexp.MustCompile(`(?i)(https?:/?/?)[^\s"'` + "`" + `<>]+`)
+var (
+	urls = regexp.MustCompile(`(?i)(https?:/?/?)[^\s"'` + "`" + `<>]+`)
+	// noURLs are what net/url could not read, as its errors quote it.
+	noURLs = regexp.MustCompile(`(parse )"(?:[^"\\]|\\.)*"`)
+)
 
-// Redact takes URLs out of a text: they are where webhooks keep their secrets.
-func Redact(s string) string { return urls.ReplaceAllString(s, "${1}<redacted>") }
+// Redact takes URLs out of a text, and what should have been one: they are where webhooks keep their secrets.
+func Redact(s string) string {
+	return urls.ReplaceAllString(noURLs.ReplaceAllString(s, "$1<redacted>"), "${1}<redacted>")
+}
