@@ -42,6 +42,11 @@ test: ## run every test
 	@.ci/alive "tests run while Trivy compiles (5 to 10 minutes the first time, then cached)" \
 		go test -timeout 20m $(TESTFLAGS) $(LIGHT) $(HEAVY)
 
+.PHONY: deploy
+deploy: ## run the tests of compose, Kubernetes and alert files, against the programs, Redis and NATS
+	@.ci/alive "tests of the deployment run" \
+		env GOWORK=off go -C deploy test -timeout 20m $(TESTFLAGS) ./...
+
 .PHONY: race
 race: ## the same for what runs concurrently, under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -timeout 20m $(TESTFLAGS) $(LIGHT) ./services/scanner ./services/scanner/advisory ./services/scanner/trivylib
