@@ -72,7 +72,8 @@ func TestAnyStepMayDie(t *testing.T) {
 				t.Parallel()
 				ps := &points{passed: map[point]int{}, kill: at, nth: nth}
 				got := story(t, ps)
-				if !ps.killed && nth == 1 {
+				// A leader renews its lease by the clock: a quick story ends before it has to.
+				if !ps.killed && nth == 1 && at.op != "update settings" {
 					t.Errorf("the point was never passed")
 				}
 				for part := range want {
