@@ -100,7 +100,7 @@ func (b *Bus) consumeAlerts(ctx context.Context, slots int, op, consumer, kind s
 		if err := h(ctx, body, d); err != nil {
 			return err
 		}
-		return b.DropAlerts(ctx, d.Sequence)
+		return b.deleteDone(ctx, d.Sequence)
 	})
 }
 

@@ -29,10 +29,13 @@ const (
 	alertAttempt = "attempt" // .<notification>
 )
 
-// Lifetimes of what is of no use any more. A batch can not delete: it puts an empty message there that the
-// server removes.
+// Lifetimes of what is of no use any more.
 const (
-	goneAfter = time.Second
+	// A record that is removed is replaced by an empty message. Were it deleted, a nats-server that is killed
+	// would come back with the record that it had replaced, since those leave no trace on disk
+	// (nats-server#8505): an alert would fire again, a group wait for a notification that is long gone. By
+	// the end of this time the server has rewritten the block that the old record is in.
+	goneAfter = 7 * day
 	// No message of FINDINGS or SYSTEM comes again that long after a later one of the same alert.
 	placeKept   = 7 * day
 	attemptKept = 7 * day
@@ -247,15 +250,31 @@ func (b *Bus) PutAlertAttempt(ctx context.Context, a alert.Attempt) error {
 
 // DropAlerts removes records by their sequences. One that is gone, or was replaced meanwhile, is no error.
 func (b *Bus) DropAlerts(ctx context.Context, sequences ...uint64) error {
+	for _, seq := range sequences {
+		m, err := b.rawMessage(ctx, streamAlerts, seq)
+		if errors.Is(err, ErrNotFound) || err == nil && len(m.Data) == 0 {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := b.publish(ctx, streamAlerts+".gone", gone(m.Subject), expect(seq)); err != nil && !isConflict(err) {
+			return storeError("remove alert", err)
+		}
+	}
+	return nil
+}
+
+// deleteDone deletes a message that was handled. Nothing was ever on its subject that could come back, or
+// (alertDue) nothing that would do harm.
+func (b *Bus) deleteDone(ctx context.Context, seq uint64) error {
 	s, err := b.stream(ctx, b.name(streamAlerts))
 	if err != nil {
 		return storeError("open "+streamAlerts, err)
 	}
-	for _, seq := range sequences {
-		err := b.do(ctx, "delete "+streamAlerts, func(ctx context.Context) error { return s.DeleteMsg(ctx, seq) })
-		if err != nil && !errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) { // which says that there is none
-			return storeError("delete alert", err)
-		}
+	err = b.do(ctx, "delete "+streamAlerts, func(ctx context.Context) error { return s.DeleteMsg(ctx, seq) })
+	if err != nil && !errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) { // which says that there is none
+		return storeError("delete alert", err)
 	}
 	return nil
 }
