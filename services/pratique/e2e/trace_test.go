@@ -100,7 +100,7 @@ func (p *pipeline) traceparents(stream string) map[uint64]string {
 // labels are all that a metric's label may say. Whatever comes from outside is none of it.
 var labels = map[string][]string{
 	"stream":     {"EVENTS", "WORK.image", "WORK.layer", "WORK.match"},
-	"outcome":    {"ok", "replaced", "held", "retry", "busy", "refuse", "drained", "expanded", "queued", "skipped", "gone", "refused", "analysed", "known", "retried", "clean", "findings", "closed", "superseded"},
+	"outcome":    {"ok", "replaced", "held", "retry", "busy", "refuse", "poison", "panic", "paused", "drained", "expanded", "queued", "skipped", "gone", "refused", "analysed", "known", "retried", "clean", "findings", "closed", "superseded"},
 	"how":        {"seen", "known", "waited", "analysed"},
 	"class":      {"xs", "s", "m", "l"},
 	"transition": {"opened", "changed", "resolved"},
