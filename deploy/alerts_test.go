@@ -152,7 +152,7 @@ func firing(t *testing.T, r rulefmt.Rule, series string) bool {
 		load += "  " + strings.TrimSpace(line) + "\n"
 	}
 	storage := promqltest.LoadedStorage(t, load)
-	defer storage.Close()
+	defer func() { _ = storage.Close() }() // nothing is read of it any more
 	engine := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
 	end := time.Unix(0, 0).Add(at)
 	q, err := engine.NewRangeQuery(t.Context(), storage, nil, r.Expr, end.Add(-time.Duration(r.For)), end, every)

@@ -192,7 +192,8 @@ func (c *composed) nats() {
 
 func (c *composed) redis() {
 	c.t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
+	redis, err := exec.LookPath("redis-server")
+	if err != nil {
 		c.t.Skip("redis-server is not installed: apt-get install redis-server, or the like, to run this test")
 	}
 	box := c.container("redis", 0)
@@ -204,7 +205,7 @@ func (c *composed) redis() {
 		c.t.Fatalf("redis is started by %q", box.args)
 	}
 	box.args = []string{"-c", box.args[2] + " --bind " + host + " --port " + port + " --dir " + c.t.TempDir()}
-	box.env = append(box.env, "PATH="+os.Getenv("PATH"))
+	box.env = append(box.env, "PATH="+filepath.Dir(redis)+":/usr/bin:/bin")
 	p := c.start("redis", 0, "/bin/sh", box)
 	check := c.project.Services["redis"].HealthCheck.Test
 	script := strings.Replace(box.fs.local(check[1]), "redis-cli", "redis-cli -h "+host+" -p "+port, 1)

@@ -350,9 +350,7 @@ func TestKubernetesNetwork(t *testing.T) {
 					if to.PodSelector == nil {
 						continue
 					}
-					for _, peer := range c.selected(t, to.PodSelector) {
-						out[workload] = append(out[workload], peer)
-					}
+					out[workload] = append(out[workload], c.selected(t, to.PodSelector)...)
 				}
 			}
 		}

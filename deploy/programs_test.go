@@ -174,16 +174,6 @@ func (s settings) duration(t *testing.T, path string) time.Duration {
 	return d
 }
 
-// configFile writes a configuration for a program to read instead of the file of its container.
-func configFile(t *testing.T, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func read(t *testing.T, path string) string {
