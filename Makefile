@@ -41,6 +41,7 @@ demo: pratique ## push real images to a registry in this process and watch their
 test: ## run every test
 	@.ci/alive "tests run while Trivy compiles (5 to 10 minutes the first time, then cached)" \
 		go test -timeout 20m $(TESTFLAGS) $(LIGHT) $(HEAVY)
+	@$(MAKE) -s deploy
 
 .PHONY: deploy
 deploy: ## run the tests of compose, Kubernetes and alert files, against the programs, Redis and NATS
@@ -58,6 +59,7 @@ fmt: ## format
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## golangci-lint, buf lint, buf breaking
 	$(TOOLS)/golangci-lint run $(LIGHT) $(HEAVY)
+	cd deploy && GOWORK=off $(TOOLS)/golangci-lint run ./...
 	$(TOOLS)/buf lint
 	$(TOOLS)/buf breaking --against proto/baseline.binpb
 
