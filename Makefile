@@ -88,6 +88,13 @@ bench: ## compare with Trivy of the same version: one table, 5 to 10 minutes (BE
 		go build -ldflags '$(LDFLAGS)' -o bin/pratique-bench ./loadtest/bench
 	@bin/pratique-bench $(BENCH)
 
+.PHONY: load
+load: ## push images at a rate and want none lost or told twice (LOAD="-rate 50 -duration 5m …", LOAD=-h for all of it)
+	@mkdir -p bin .cache
+	@.ci/alive "compiling the load (the first time with all of Trivy: 5 to 10 minutes on 2 cores)" \
+		go build -ldflags '$(LDFLAGS)' -o bin/pratique-loadtest ./loadtest
+	@bin/pratique-loadtest $(LOAD)
+
 .PHONY: clean
 clean: ## remove what was built here (not Go's caches)
 	rm -rf bin .cache

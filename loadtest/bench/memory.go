@@ -59,7 +59,7 @@ func (r *runner) programs(ctx context.Context) (drive.Programs, error) {
 	}
 	dir, err := r.fresh("programs")
 	if err != nil {
-		return drive.Programs{}, err
+		return "", err
 	}
 	r.say("building the services' programs")
 	p, err := drive.Build(ctx, dir)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -136,10 +137,10 @@ func parseJob(root, subject string) (job, bool) {
 	}
 	j := job{lane: work.Lane(t[2]), kind: t[3], key: t[len(t)-1]}
 	switch {
-	case !known(work.Lanes, j.lane):
+	case !slices.Contains(work.Lanes, j.lane):
 		return job{}, false
 	case len(t) == 5 && (j.kind == kindImage || j.kind == kindMatch):
-	case len(t) == 7 && j.kind == kindLayer && known(work.Classes, work.Class(t[5])):
+	case len(t) == 7 && j.kind == kindLayer && slices.Contains(work.Classes, work.Class(t[5])):
 		j.pool, j.class = t[4], t[5]
 	default:
 		return job{}, false
@@ -169,15 +170,6 @@ func (j job) consumer() string {
 	default:
 		return "layer-" + string(j.lane) + "-" + j.class + "-" + j.pool
 	}
-}
-
-func known[T comparable](all []T, v T) bool {
-	for _, a := range all {
-		if a == v {
-			return true
-		}
-	}
-	return false
 }
 
 // sleep waits, or answers the context's error.

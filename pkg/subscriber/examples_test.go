@@ -67,10 +67,10 @@ func TestGoExample(t *testing.T) {
 func TestTypeScriptExample(t *testing.T) {
 	const dir = "../../docs/examples/subscriber-ts"
 	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("no node on this machine")
+		t.Skip("node is not installed: install Node 20 and its packages (npm ci in docs/examples/subscriber-ts) to run this test")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "tsx")); err != nil {
-		t.Skipf("no packages: run npm install in %s", dir)
+		t.Skip("no packages: run npm ci in docs/examples/subscriber-ts to run this test")
 	}
 	s := sceneOn(t, accesstest.Listen(t))
 	s.step("a", 1, report.High, true)

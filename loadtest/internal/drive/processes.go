@@ -24,11 +24,8 @@ import (
 	"github.com/pratique-sec/pratique/services/scanner/oracletest/peer"
 )
 
-// Programs are the services' binaries in one folder.
-type Programs struct {
-	dir      string
-	services []string
-}
+// Programs is a folder of the services' binaries.
+type Programs string
 
 // Services in the order in which they are started: layercache makes the streams that all others wait for.
 var services = []string{"layercache", "ingest", "scanner", "psaauditor", "alertrouter"}
@@ -37,26 +34,20 @@ var services = []string{"layercache", "ingest", "scanner", "psaauditor", "alertr
 func Build(ctx context.Context, dir string) (Programs, error) {
 	workspace, err := peer.Find("go.work")
 	if err != nil {
-		return Programs{}, err
+		return "", err
 	}
-	p := Programs{dir: dir}
 	args := []string{"build", "-o", dir + string(filepath.Separator)}
 	for _, s := range services {
-		main := filepath.Join("services", s, "cmd", "pratique-"+s)
-		if _, err := os.Stat(filepath.Join(filepath.Dir(workspace), main)); err != nil {
-			continue // it runs without: not all of them work on images
-		}
-		p.services = append(p.services, s)
-		args = append(args, "./"+filepath.ToSlash(main))
+		args = append(args, "./services/"+s+"/cmd/pratique-"+s)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = filepath.Dir(workspace)
 	// The flags of every build of ours, or Trivy is compiled again.
 	cmd.Env = append(os.Environ(), "GOEXPERIMENT=jsonv2", "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
-		return Programs{}, fmt.Errorf("build the services: %w\n%s", err, msg)
+		return "", fmt.Errorf("build the services: %w\n%s", err, msg)
 	}
-	return p, nil
+	return Programs(dir), nil
 }
 
 // Cluster is one process of each service, and as many scanners as are asked for, around a NATS server in
@@ -111,7 +102,7 @@ func (c *Cluster) Run(ctx context.Context, body func(context.Context, *System) e
 	c.processes = map[string]*process{}
 	defer c.stop()
 	var names []string
-	for _, s := range c.Programs.services {
+	for _, s := range services {
 		if s != "scanner" {
 			names = append(names, s)
 		}
@@ -255,7 +246,7 @@ func (c *Cluster) start(ctx context.Context, natsURL, name string) error {
 		return err
 	}
 	p := &process{admin: admin, ended: make(chan struct{})}
-	p.cmd = exec.Command(filepath.Join(c.Programs.dir, "pratique-"+service), "--config", file)
+	p.cmd = exec.Command(filepath.Join(string(c.Programs), "pratique-"+service), "--config", file)
 	p.cmd.Dir = dir
 	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said
 	if err := p.cmd.Start(); err != nil {
