@@ -103,7 +103,8 @@ func (k Bucket) Keys(ctx context.Context, prefix string) ([]string, error) {
 }
 
 // Each calls fn with every record whose key matches the filter, in which "*" stands for one token and
-// a last ">" for one or more. What is written meanwhile may be missed.
+// a last ">" for one or more. None that is there all the time is missed; one that is written meanwhile may
+// come twice, the newer one last.
 func (k Bucket) Each(ctx context.Context, filter string, fn func(key string, value []byte, revision uint64) error) error {
 	return k.each(ctx, filter, false, fn)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -100,6 +101,51 @@ func TestBucketKeys(t *testing.T) {
 		if string(value) != key {
 			t.Errorf("Get of %q: %q", key, value)
 		}
+	}
+}
+
+// A delete of a repository lists its tracks while planners write them: one that is passed over stays as if
+// it were still in the registry.
+func TestEachMissesNothingThatIsReplacedMeanwhile(t *testing.T) {
+	ctx := t.Context()
+	k := bustest.New(t, bus.Config{}, bus.Options{}).Bucket("tracks")
+	for _, key := range []string{"a", "b", "c"} {
+		_, err := k.Put(ctx, key, []byte("old"))
+		must(t, err)
+	}
+	replaced := false
+	seen := map[string]string{}
+	must(t, k.Each(ctx, ">", func(key string, value []byte, _ uint64) error {
+		if seen[key] = string(value); replaced {
+			return nil
+		}
+		replaced = true
+		for _, key := range []string{"a", "c"} {
+			if _, err := k.Put(ctx, key, []byte("new")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	if want := map[string]string{"a": "new", "b": "old", "c": "new"}; !maps.Equal(seen, want) {
+		t.Errorf("seen %v, want %v", seen, want)
+	}
+}
+
+// A record that is written all the time does not hold up who lists, and is listed.
+func TestEachEnds(t *testing.T) {
+	ctx := t.Context()
+	k := bustest.New(t, bus.Config{}, bus.Options{}).Bucket("tracks")
+	_, err := k.Put(ctx, "a", nil)
+	must(t, err)
+	times := 0
+	must(t, k.Each(ctx, ">", func(string, []byte, uint64) error {
+		times++
+		_, err := k.Put(ctx, "a", nil)
+		return err
+	}))
+	if times == 0 {
+		t.Error("never listed")
 	}
 }
 

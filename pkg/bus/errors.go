@@ -17,6 +17,7 @@ const (
 	codeStreamExists   jetstream.ErrorCode = 10058 // with another configuration
 	codeConsumerExists jetstream.ErrorCode = 10148
 	codeConsumerInUse  jetstream.ErrorCode = 10105
+	codeConsumerFailed jetstream.ErrorCode = 10012 // among others: the folder of the one just deleted goes away under it
 	codeWrongLast      jetstream.ErrorCode = 10071 // the guard refused: "wrong last sequence: N"
 	codeFull           jetstream.ErrorCode = 10077 // the subject or the whole stream is full: only the text tells
 	codeClash          jetstream.ErrorCode = 10164 // the guard met another publish in flight

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
@@ -19,6 +20,9 @@ func metadata() map[string]string { return map[string]string{metadataSchema: str
 // provisionAttempts bounds the retries after losing a race with another replica: each round somebody
 // made progress.
 const provisionAttempts = 10
+
+// removalPause is what the server may take to remove a consumer's files after it has answered.
+const removalPause = 100 * time.Millisecond
 
 // settingProvisioned holds the highest schema that was provisioned whole.
 const settingProvisioned = "provisioned"
@@ -97,13 +101,15 @@ func provisioners(ctx context.Context) (*errgroup.Group, context.Context) {
 	return g, ctx
 }
 
-// provision tries again when another replica was faster with another configuration: the server
-// answers that even to create-or-update.
+// provision tries again when another replica was faster with another configuration, which the server
+// answers even to create-or-update, or when a consumer that was just deleted is still being removed.
 func (b *Bus) provision(ctx context.Context, ensure func() error) error {
 	var err error
 	for range provisionAttempts {
 		switch err = ensure(); apiCode(err) {
 		case codeStreamExists, codeConsumerExists, codeConsumerInUse:
+		case codeConsumerFailed:
+			_ = sleep(ctx, removalPause) // what follows looks at ctx
 		default:
 			return err
 		}

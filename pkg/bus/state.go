@@ -64,8 +64,8 @@ func (b *Bus) PutState(ctx context.Context, c finding.Class, s finding.State, re
 	return ack.Sequence, nil
 }
 
-// States calls fn with every asset's state, of all classes. One that can not be read is logged and
-// left out.
+// States calls fn with every asset's state, of all classes; one that is written meanwhile may come twice,
+// the newer one last. One that can not be read is logged and left out.
 func (b *Bus) States(ctx context.Context, fn func(finding.State) error) error {
 	return b.snapshot(ctx, b.name(streamState), b.subject("state.v1.>"), false, func(m jetstream.Msg, seq uint64) error {
 		s, err := decodeState(m.Data())

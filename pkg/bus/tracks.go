@@ -38,12 +38,18 @@ func (b *Bus) PutTrack(ctx context.Context, r track.Record, rev uint64) error {
 // Tracks reads all track records of one repository, without those of the repositories below it.
 func (b *Bus) Tracks(ctx context.Context, host, repository string) ([]track.Record, error) {
 	var all []track.Record
+	at := map[string]int{} // a record that is written meanwhile comes again
 	filter := Key(scope(host, repository)...) + ".*"
 	err := b.Bucket(bucketTracks).Each(ctx, filter, func(key string, value []byte, _ uint64) error {
 		r, err := wire.DecodeTrack(value)
 		if err != nil {
 			return fmt.Errorf("bus: track %s: %w", key, err)
 		}
+		if i, again := at[key]; again {
+			all[i] = r
+			return nil
+		}
+		at[key] = len(all)
 		all = append(all, r)
 		return nil
 	})

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -78,13 +79,37 @@ func (b *Bus) followOnce(ctx context.Context, stream, filter string, from *uint6
 	}
 }
 
-// snapshot calls fn with each message of the filter that the stream holds now, in order, and returns.
+// chases bounds how often a snapshot looks for what was written while it read.
+const chases = 20
+
+// snapshot calls fn with each message of the filter that the stream holds, in order, and returns.
+//
+// A subject whose message is replaced while the snapshot reads moves behind where its end was, and would be
+// passed over. So it goes on with what was written meanwhile, until there is nothing: a subject that was
+// there all the time is seen at least once, and then again if it was replaced after that, the newest last.
+// Where writing never ends, only a subject that was replaced during each of chases readings could be missed.
 func (b *Bus) snapshot(ctx context.Context, stream, filter string, headersOnly bool, fn func(m jetstream.Msg, seq uint64) error) error {
-	_, end, err := b.bounds(ctx, stream)
-	if err != nil {
-		return err
+	next := uint64(1)
+	for range chases {
+		more, err := b.holds(ctx, stream, filter, next, math.MaxUint64)
+		if err != nil || !more {
+			return err
+		}
+		_, end, err := b.bounds(ctx, stream)
+		if err != nil {
+			return err
+		}
+		if err := b.snapshotUpTo(ctx, stream, filter, next, end, headersOnly, fn); err != nil {
+			return err
+		}
+		next = end + 1
 	}
-	for next := uint64(1); ; {
+	return nil
+}
+
+// snapshotUpTo reads between two sequences, both included.
+func (b *Bus) snapshotUpTo(ctx context.Context, stream, filter string, next, end uint64, headersOnly bool, fn func(m jetstream.Msg, seq uint64) error) error {
+	for {
 		// Asked each time, since the rest may have been replaced or removed: it would never come.
 		more, err := b.holds(ctx, stream, filter, next, end)
 		if err != nil || !more {

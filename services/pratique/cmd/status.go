@@ -152,16 +152,18 @@ func (l *looker) count(ctx context.Context, marks bus.Marks) error {
 	if !l.counted.IsZero() && (marks.States == l.upTo || l.now().Sub(l.counted) < recount) {
 		return nil
 	}
-	assets, open := 0, 0
+	open := map[finding.Asset]int{} // one that is written meanwhile comes again
 	err := l.bus.States(ctx, func(st finding.State) error {
-		assets++
-		open += len(st.Open)
+		open[st.Asset] = len(st.Open)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	l.assets, l.open, l.counted, l.upTo = assets, open, l.now(), marks.States
+	l.assets, l.open, l.counted, l.upTo = len(open), 0, l.now(), marks.States
+	for _, n := range open {
+		l.open += n
+	}
 	return nil
 }
 

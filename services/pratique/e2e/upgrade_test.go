@@ -72,9 +72,7 @@ func TestRollingUpgrade(t *testing.T) {
 			with = earlier
 		}
 		g, ctx := errgroup.WithContext(t.Context())
-		for _, one := range h[len(h)*n/upgrades : len(h)*(n+1)/upgrades] {
-			g.Go(func() error { return p.happen(ctx, one, to) })
-		}
+		g.Go(func() error { return p.unfold(ctx, h[len(h)*n/upgrades:len(h)*(n+1)/upgrades], to, time.Second) })
 		g.Go(func() error { return roll(ctx, s, with) })
 		if err := g.Wait(); err != nil {
 			t.Fatal(err)
